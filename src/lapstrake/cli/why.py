@@ -1,0 +1,55 @@
+"""``lapstrake why``: why steps of the last build were not taken from the cache."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .flags import Command, Flag, parse
+from .main import global_flags
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .main import Globals
+
+
+def command(words: Sequence[str], given: Globals) -> int:
+    """Run ``why``."""
+    flags = (
+        Flag("context", help="Only builds of this context (default: all)", metavar="PATH"),
+        Flag("format", help='"text" or "json"', default="text", metavar="FORMAT"),
+    )
+    about = "Say why steps were not taken from the cache the last time they ran. STEP is any part of a step's text."
+    spec = Command(f"{given.program} why", "[OPTIONS] [STEP]", about, (*flags, *global_flags()), 0, 1)
+    args = parse(spec, words)
+    from .images import one_of
+
+    form = one_of(args.text("format"), ("text", "json"))
+    import json
+
+    from ..store.index import Index
+
+    index = Index(given.settings(args).root)
+    try:
+        rows = index.items("explain")
+    finally:
+        index.close()
+    where = os.path.abspath(args.text("context")) if args.text("context") else ""
+    wanted = args.args[0].lower() if args.args else ""
+    found = []
+    for key, raw in rows:
+        scope = key.split("|", 1)[0]
+        value = json.loads(raw)
+        name = str(value.get("name", ""))
+        if (not where or scope == where) and wanted in name.lower() and value.get("why"):
+            found.append({"context": scope, "step": name, "why": str(value["why"])})
+    if form == "json":
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return 0
+    for row in found:
+        sys.stdout.write(f"{row['step']}\n    {row['why']}\n")
+    if not found:
+        sys.stderr.write("nothing is known about such a step; build first\n")
+    return 0 if found else 1

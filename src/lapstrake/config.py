@@ -1,0 +1,166 @@
+"""The only reader of environment variables and configuration files.
+
+Everything below gets plain values from the frozen ``Settings`` made here once per process.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .errors import UsageError
+from .values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+_MAX_CONFIG = 1 << 20
+
+
+class Settings(Value):
+    """What this machine and this user want of every build.
+
+    ``config`` is the TOML file as it is, ``registry`` its ``[registry]`` part (buildkitd.toml's).
+    ``environ`` is the client's environment, for build arguments and secrets named after variables.
+    """
+
+    root: str
+    config: Mapping[str, object] = {}  # noqa: RUF012 - never changed, like every value
+    config_path: str = ""
+    docker_config: str = ""
+    builders_dir: str = ""
+    platform: str = ""  # DOCKER_DEFAULT_PLATFORM
+    builder: str = ""
+    debug: bool = False
+    progress: str = "auto"
+    colors: str = ""
+    no_color: bool = False
+    truncate: bool = False  # PROGRESS_NO_TRUNC=0
+    log_lines: int = 6
+    display_rate: float = 0.1
+    isolation: str = "auto"
+    min_isolation: str = ""
+    snapshotter: str = "auto"
+    network: str = ""
+    jobs: int = 0
+    registry: Mapping[str, object] = {}  # noqa: RUF012
+    proxies: tuple[tuple[str, str], ...] = ()
+    tmp: str = "/tmp"
+    home: str = ""
+    uid: int = 0
+    environ: Mapping[str, str] = {}  # noqa: RUF012
+
+    def __repr__(self) -> str:
+        return f"Settings(root={self.root!r}, config_path={self.config_path!r})"  # environ may hold secrets
+
+
+def load(
+    root: str | None = None, config: str | None = None, environ: Mapping[str, str] | None = None, *, builder: str = "", debug: bool = False
+) -> Settings:
+    """Read everything.  Arguments win over variables, variables over the file, the file over defaults."""
+    env = dict(os.environ) if environ is None else dict(environ)
+    from .oci.platform import set_host
+
+    set_host(os.uname().machine)
+    uid = os.geteuid()
+    home = env.get("HOME", "") or ("/root" if uid == 0 else "/")
+    path = config or env.get("LAPSTRAKE_CONFIG", "")
+    table = _read_toml(path, must_exist=True) if path else {}
+    if not path:
+        path = _default_config(env, home, uid)
+        table = _read_toml(path, must_exist=False)
+    build = _table(table, "build", path)
+    docker = env.get("DOCKER_CONFIG", "") or os.path.join(home, ".docker")
+    base = root or env.get("LAPSTRAKE_ROOT", "") or _text(table, "root", path) or _default_root(env, home, uid)
+    base = os.path.abspath(os.path.expanduser(base))
+
+    def pick(variable: str, key: str, default: str = "") -> str:
+        return env.get(variable, "") or _text(build, key, path) or default
+
+    return Settings(
+        root=base,
+        config=table,
+        config_path=path if table else "",
+        docker_config=docker,
+        builders_dir=env.get("BUILDX_CONFIG", "") or os.path.join(base, "builders"),
+        platform=env.get("DOCKER_DEFAULT_PLATFORM", ""),
+        builder=builder or env.get("BUILDX_BUILDER", ""),
+        debug=debug or env.get("LAPSTRAKE_DEBUG", "") not in ("", "0", "false"),
+        progress=pick("BUILDKIT_PROGRESS", "progress", "auto"),
+        colors=env.get("BUILDKIT_COLORS", ""),
+        no_color=bool(env.get("NO_COLOR", "")),
+        truncate=env.get("PROGRESS_NO_TRUNC", "") == "0",
+        log_lines=_whole(env.get("BUILDKIT_TTY_LOG_LINES", ""), 6, 0, 1000),
+        display_rate=_whole(env.get("TTY_DISPLAY_RATE", ""), 100, 10, 60_000) / 1000,
+        isolation=pick("LAPSTRAKE_ISOLATION", "isolation", "auto"),
+        min_isolation=pick("LAPSTRAKE_MIN_ISOLATION", "min-isolation"),
+        snapshotter=pick("LAPSTRAKE_SNAPSHOTTER", "snapshotter", "auto"),
+        network=pick("LAPSTRAKE_NETWORK", "network"),
+        jobs=_whole(pick("LAPSTRAKE_JOBS", "jobs", "0"), 0, 0, 4096),
+        registry=_table(table, "registry", path),
+        proxies=_proxies(env),
+        tmp=env.get("TMPDIR", "") or "/tmp",
+        home=home,
+        uid=uid,
+        environ=env,
+    )
+
+
+def _default_root(env: Mapping[str, str], home: str, uid: int) -> str:
+    if uid == 0 and not env.get("XDG_DATA_HOME"):
+        return "/var/lib/lapstrake"
+    return os.path.join(env.get("XDG_DATA_HOME") or os.path.join(home, ".local/share"), "lapstrake")
+
+
+def _default_config(env: Mapping[str, str], home: str, uid: int) -> str:
+    if uid == 0 and not env.get("XDG_CONFIG_HOME"):
+        return "/etc/lapstrake/config.toml"
+    return os.path.join(env.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "lapstrake/config.toml")
+
+
+def _read_toml(path: str, *, must_exist: bool) -> dict[str, object]:
+    try:
+        with open(path, "rb") as f:
+            data = f.read(_MAX_CONFIG + 1)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as e:
+        if must_exist:
+            raise UsageError(f"failed to read configuration {path}: {e.strerror}", hint="see --config and LAPSTRAKE_CONFIG") from None
+        return {}
+    except OSError as e:
+        raise UsageError(f"failed to read configuration {path}: {e.strerror}") from None
+    if len(data) > _MAX_CONFIG:
+        raise UsageError(f"configuration {path} is larger than 1 MiB")
+    import tomllib
+
+    try:
+        return tomllib.loads(data.decode())
+    except ValueError as e:  # TOMLDecodeError and UnicodeDecodeError
+        raise UsageError(f"failed to read configuration {path}: {e}") from None
+
+
+def _table(table: Mapping[str, object], key: str, path: str) -> dict[str, object]:
+    value = table.get(key, {})
+    if not isinstance(value, dict):
+        raise UsageError(f"configuration {path}: [{key}] must be a table")
+    return value
+
+
+def _text(table: Mapping[str, object], key: str, path: str) -> str:
+    value = table.get(key, "")
+    if isinstance(value, (dict, list, bool)):
+        raise UsageError(f"configuration {path}: {key} must be a string")
+    return str(value)
+
+
+def _whole(text: str, default: int, low: int, high: int) -> int:
+    return min(max(int(text), low), high) if text.isdigit() else default
+
+
+def _proxies(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    out = []
+    for name in _PROXIES:
+        value = env.get(name, "") or env.get(name.lower(), "")
+        if value:
+            out.append((name, value))
+    return tuple(out)

@@ -1,0 +1,117 @@
+"""Questions about a Dockerfile: ``--check``, ``--call=outline|targets``; and the lint of a normal build."""
+
+from __future__ import annotations
+
+from ..errors import BuildError
+from ..values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any
+
+    from ..config import Settings
+    from ..dockerfile.ignore import IgnoreRules
+    from ..dockerfile.instructions import Dockerfile
+    from ..dockerfile.lint import Warning as LintWarning
+    from ..oci.platform import Platform
+    from ..plan.request import BuildRequest
+
+
+class Found(Value):
+    """Lint findings; ``error``: the build must fail with this message."""
+
+    warnings: tuple[LintWarning, ...]
+    error: str = ""
+
+
+class Answer(Value):
+    """The answer to a call, as text and as a JSON document; ``status``: the exit code."""
+
+    text: str
+    document: Any
+    status: int = 0
+
+
+def lint_warnings(dockerfile: Dockerfile, request: BuildRequest, platform: Platform, bases: dict[int, Any], ignore: IgnoreRules | None, stages: Collection[int] | None) -> Found:
+    """All findings of one Dockerfile: the file's own, and those of the stages evaluated."""
+    from ..dockerfile import lint
+    from ..dockerfile.lint_stages import Facts, check_stages
+
+    given = dict(request.build_args)
+    options = lint.options_of(dockerfile, given)
+    facts = Facts(build_args=given, stages=stages, base_config=bases.get, platform=platform, ignore=ignore)
+    found = [*lint.check(dockerfile, build_args=given, options=options), *check_stages(dockerfile, facts, options=options)]
+    error = ""
+    if options.error and found:
+        error = "lint violation found for rules: " + ", ".join(dict.fromkeys(w.rule for w in found))
+    return Found(tuple(found), error)
+
+
+def run_call(request: BuildRequest, settings: Settings) -> Answer:
+    """Answer ``request.call``; nothing is run or exported.  Raises BuildError."""
+    import json
+
+    from ..dockerfile import outline
+    from ..dockerfile.parser import parse
+    from ..plan.stages import find_target, reachable
+    from .contexts import open_inputs
+    from .engine import Engine
+
+    with Engine(settings) as engine:
+        inputs = open_inputs(engine, request)
+        source = inputs.dockerfile.decode("utf-8", "surrogateescape")
+        if request.call.name == "check":
+            return _check(engine, request, inputs, source)
+        dockerfile = parse(inputs.dockerfile, inputs.dockerfile_name)
+        if request.call.name == "targets":
+            found = outline.targets(dockerfile)
+            return Answer(outline.targets_text(found), json.loads(outline.targets_json(found, source)))
+        target = find_target(dockerfile, request.target)
+        shown = outline.outline(dockerfile, target, {s.index for s in reachable(dockerfile, target)}, dict(request.build_args))
+        return Answer(outline.outline_text(shown), json.loads(outline.outline_json(shown, source)))
+
+
+def _check(engine: Any, request: BuildRequest, inputs: Any, source: str) -> Answer:
+    import json
+
+    from ..dockerfile import outline
+    from ..dockerfile.parser import parse
+    from ..oci.platform import host_platform
+    from ..plan.stages import find_target, reachable
+
+    platform = request.platforms[0] if request.platforms else host_platform()
+    warnings: tuple[Any, ...] = ()
+    error: BuildError | None = None
+    try:
+        dockerfile = parse(inputs.dockerfile, inputs.dockerfile_name)
+        stages = {s.index for s in reachable(dockerfile, find_target(dockerfile, request.target))} if request.target else None
+        bases = _base_configs(engine, request, dockerfile, platform, stages)
+        found = lint_warnings(dockerfile, request, platform, bases, getattr(inputs.contexts["context"], "ignore", None), stages)
+        warnings = found.warnings
+    except BuildError as exc:
+        error = exc
+    text = outline.check_text(warnings, error)
+    document = json.loads(outline.check_json(warnings, inputs.dockerfile_name, source, error))
+    return Answer(text, document, 1 if warnings or error is not None else 0)
+
+
+def _base_configs(engine: Any, request: BuildRequest, dockerfile: Dockerfile, platform: Platform, stages: Collection[int] | None) -> dict[int, Any]:
+    """Configs of the base images that can be had; a check works without the others."""
+    from ..plan.lower import PlanInput, Planner
+
+    planner = Planner(PlanInput(dockerfile, request, platform, {}, {}))
+    known = {k: v for k, v in planner.globals.items() if v is not None}
+    names = {s.name for s in dockerfile.stages if s.name}
+    out: dict[int, Any] = {}
+    for stage in dockerfile.stages:
+        if stages is not None and stage.index not in stages:
+            continue
+        try:
+            image = planner.expand(stage.base.image, known, stage.base.span)
+            wanted = planner.from_platform(stage.base, known)
+            if image and image != "scratch" and image not in names:
+                out[stage.index] = engine.images.resolve(image, wanted, pull=request.pull).config
+        except BuildError:
+            continue
+    return out

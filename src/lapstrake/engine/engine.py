@@ -1,0 +1,116 @@
+"""One engine: a store, an image source, a worker; wired once for each process."""
+
+from __future__ import annotations
+
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
+    from ..config import Settings
+    from ..events import EventSink
+    from ..registry.client import Client
+    from ..sandbox.spec import Executor
+    from ..session import Secrets, SshAgents
+    from ..snapshot.base import Snapshotter
+    from ..store.layers import Active
+    from ..worker.local import LocalWorker
+
+
+class Engine:
+    """Everything that lives under ``--root``, opened lazily.  Use as a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        from ..source.image import ImageSource
+        from ..store.content import ContentStore
+        from ..store.index import Index
+        from ..store.layers import LayerStore
+
+        self.settings = settings
+        self.root = settings.root
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+        self.content = ContentStore(self.root)
+        self.index = Index(self.root)
+        self.layers = LayerStore(self.root, self.content, self.index, unpack=_unpack)
+        self._closers: list[Callable[[], None]] = []
+        self.images = ImageSource(self.content, self.index, self.client)
+        self._client: Client | None = None
+        self._executor: Executor | None = None
+        self._snapshotter: Snapshotter | None = None
+        self.network_wanted = "default"
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def client(self, host: str = "", insecure: bool = False) -> Client:
+        """The registry client, made on first use."""
+        if self._client is None:
+            from ..registry.auth import Auth
+            from ..registry.client import Client
+            from ..registry.config import parse
+
+            self._client = Client(parse(self.settings.registry), Auth(docker_config=self.settings.docker_config))
+        return self._client
+
+    def executor(self) -> Executor:
+        """The sandbox, chosen once."""
+        if self._executor is None:
+            from ..sandbox.select import choose
+
+            self._executor = choose(self.settings.isolation or "auto", self.root)
+        return self._executor
+
+    def snapshotter(self) -> Snapshotter:
+        """The snapshotter, chosen once."""
+        if self._snapshotter is None:
+            from ..snapshot.base import choose
+
+            self._snapshotter = choose(self.root)
+        return self._snapshotter
+
+    def worker(self, emit: EventSink, *, secrets: Secrets | None = None, ssh: SshAgents | None = None, epoch: int | None = None) -> LocalWorker:
+        """A worker over this engine's store."""
+        from ..worker.local import LocalWorker, WorkerParts
+
+        return LocalWorker(
+            WorkerParts(
+                root=self.root, content=self.content, layers=self.layers, images=self.images, executor=self.executor,
+                snapshotter=self.snapshotter, new_active=self.new_active, emit=emit, clock=time.time, secrets=secrets, ssh=ssh, epoch=epoch,
+            )
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Stop the sandbox helper and let go of the store."""
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+        close = getattr(self._client, "close", None)
+        if close is not None:
+            close()
+        for closer in reversed(self._closers):
+            closer()
+        self._closers = []
+        self.index.close()
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Run ``closer`` when the engine closes."""
+        self._closers.append(closer)
+
+    def new_active(self) -> Active:
+        """A scratch directory that goes with the engine."""
+        active = self.layers.new_active()
+        self._closers.append(active.close)
+        return active
+
+
+def _unpack(blob: BinaryIO, media_type: str, dest: str, diff_id: str | None) -> str:
+    """Extract a layer blob, verified; imported only when a layer is extracted."""
+    from ..layer.unpack import unpack
+
+    return unpack(blob, media_type, dest, diff_id)

@@ -1,0 +1,440 @@
+"""Lowering the instructions of one stage."""
+
+from __future__ import annotations
+
+from ..dockerfile import instructions as ins
+from ..errors import BuildError, DockerfileError
+from ..graph.ops import CopyOp, ExecMount, ExecOp, MkdirOp, SourceOp
+from ..graph.vertex import Vertex
+from ..dockerfile.numbers import quote_list
+from .stages import did_you_mean, stage_ref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..dockerfile.runflags import MountFlag
+    from .lower import Planner, StageState
+
+PROXY_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+# Build arguments that steer the builder and never reach a RUN unless declared.
+GIT_PREFIXES = ("git://", "git@", "ssh://")
+
+
+class _Missing(Exception):
+    """A base image is not known yet; the stage is lowered again later."""
+
+
+def clean_path(path: str) -> str:
+    """Go's path.Clean for absolute paths."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            if parts:
+                parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def join_path(cwd: str, path: str) -> str:
+    """``path`` below ``cwd`` unless absolute, cleaned."""
+    return clean_path(path if path.startswith("/") else f"{cwd}/{path}")
+
+
+class Lowering:
+    """One stage's instructions, in order."""
+
+    def __init__(self, planner: Planner, state: StageState) -> None:
+        self.planner = planner
+        self.s = state
+        self.request = planner.request
+        self.counted = (ins.CopyAdd, ins.Run, ins.Workdir)
+        wanted = {n.lower() for n in getattr(planner.request, "no_cache_filter", ())}
+        name = state.stage.name or str(state.stage.index)
+        self.ignore_cache = planner.request.no_cache or name in wanted
+
+    def run_all(self) -> bool:
+        """Lower everything; False when a base is missing."""
+        s = self.s
+        todo = list(s.stage.instructions)
+        triggers = [self._trigger(t) for t in s.image.config.pop("_onbuild", [])]
+        s.total = 1 + sum(isinstance(i, self.counted) for i in [*triggers, *todo])
+        complete = True
+        for item, prefix in [(t, "ONBUILD ") for t in triggers] + [(i, "") for i in todo]:
+            try:
+                self.one(item, prefix)
+            except _Missing:
+                complete = False
+        return complete
+
+    def _trigger(self, text: str) -> ins.Instruction:
+        from ..dockerfile.parser import parse_onbuild
+
+        return parse_onbuild(text, self.s.stage.base.span, self.planner.df.escape)
+
+    def one(self, item: ins.Instruction, prefix: str) -> None:
+        """Dispatch one instruction."""
+        handler = getattr(self, "do_" + type(item).__name__.lower())
+        if isinstance(item, self.counted):
+            self.s.position += 1
+        try:
+            handler(item, prefix)
+        except BuildError as exc:
+            if exc.span is None:
+                exc.span = item.span
+            raise
+
+    def ex(self, word: str, item: ins.Instruction) -> str:
+        """Expand with the stage's build-time environment."""
+        return self.planner.expand(word, self.s.env, item.span)
+
+    def label(self, prefix: str, text: str) -> str:
+        """The step's display name."""
+        return self.planner.label(self.s, self.s.position, prefix + " ".join(text.split("\n")[0].split()))
+
+    def vertex(self, op: object, inputs: tuple[Vertex, ...], label: str, item: ins.Instruction) -> Vertex:
+        """A vertex of this stage."""
+        return Vertex(op, inputs, label, span=item.span, ignore_cache=self.ignore_cache, stage=self.s.stage.name)  # type: ignore[arg-type]
+
+    @property
+    def root(self) -> Vertex:
+        """The stage's current root; an empty one for scratch."""
+        return self.s.root or Vertex(SourceOp("scratch", ""), (), "scratch")
+
+    # -- metadata -------------------------------------------------------------
+
+    def do_arg(self, item: ins.Arg, prefix: str) -> None:
+        s, p = self.s, self.planner
+        shown = []
+        before = dict(s.env)
+        for arg in item.args:
+            value: str | None
+            if arg.name in p.build_args:
+                value = p.build_args[arg.name]
+            elif arg.default is not None:
+                value = p.expand(arg.default, before, item.span)
+            else:
+                value = p.globals.get(arg.name)
+            if arg.name.startswith("BUILDKIT_SBOM_SCAN_"):
+                continue
+            s.args[arg.name] = value
+            if value is not None:
+                s.env[arg.name] = value
+            shown.append(arg.name if value is None else f"{arg.name}={value}")
+        s.image.history("ARG " + " ".join(shown))
+
+    def do_env(self, item: ins.Env, prefix: str) -> None:
+        pairs = [(self.ex(k, item), self.ex(v, item)) for k, v in item.pairs]
+        for k, v in pairs:
+            self.s.image.set_env(k, v)
+            self.s.env[k] = v
+            if k in self.s.args:
+                self.s.args[k] = v
+        self.s.image.history("ENV " + " ".join(f"{k}={v}" for k, v in pairs))
+
+    def do_label(self, item: ins.Label, prefix: str) -> None:
+        pairs = [(self.ex(k, item), self.ex(v, item)) for k, v in item.pairs]
+        labels = self.s.image.c.setdefault("Labels", {})
+        for k, v in pairs:
+            labels[k] = v
+        self.s.image.history("LABEL " + " ".join(f"{k}={v}" for k, v in pairs))
+
+    def do_maintainer(self, item: ins.Maintainer, prefix: str) -> None:
+        self.s.image.config["author"] = item.author
+        self.s.image.history(f"MAINTAINER {item.author}")
+
+    def do_user(self, item: ins.User, prefix: str) -> None:
+        user = self.ex(item.user, item)
+        self.s.image.c["User"] = user
+        self.s.image.history(f"USER {user}")
+
+    def do_stopsignal(self, item: ins.StopSignal, prefix: str) -> None:
+        from ..dockerfile.numbers import parse_signal
+
+        signal = self.ex(item.signal, item)
+        parse_signal(signal)
+        self.s.image.c["StopSignal"] = signal
+        self.s.image.history(f"STOPSIGNAL {signal}")
+
+    def do_shell(self, item: ins.Shell, prefix: str) -> None:
+        self.s.image.c["Shell"] = list(item.shell)
+        self.s.image.history(f"SHELL [{' '.join(item.shell)}]")
+
+    def do_volume(self, item: ins.Volume, prefix: str) -> None:
+        paths = [self.ex(p, item) for p in item.paths]
+        volumes = self.s.image.c.setdefault("Volumes", {})
+        for path in paths:
+            if not path:
+                raise DockerfileError("VOLUME specified can not be an empty string", span=item.span)
+            volumes[path] = {}
+        self.s.image.history(f"VOLUME [{' '.join(paths)}]")
+
+    def do_expose(self, item: ins.Expose, prefix: str) -> None:
+        from ..dockerfile.numbers import parse_ports
+
+        words: list[str] = []
+        for word in item.ports:
+            words.extend(self.ex(word, item).split())
+        words.sort()
+        ports = self.s.image.c.setdefault("ExposedPorts", {})
+        expanded = parse_ports(words)
+        for port in expanded:
+            ports[port] = {}
+        self.s.image.history(f"EXPOSE [{' '.join(expanded)}]")
+
+    def do_healthcheck(self, item: ins.Healthcheck, prefix: str) -> None:
+        from ..dockerfile.numbers import format_duration
+
+        check: dict = {"Test": list(item.test)}  # type: ignore[type-arg]
+        shown = [f"Test:[{' '.join(item.test)}]"]
+        for key, value in (("Interval", item.interval), ("Timeout", item.timeout), ("StartPeriod", item.start_period), ("StartInterval", item.start_interval)):
+            if value:
+                check[key] = value
+            shown.append(f"{key}:{format_duration(value or 0)}")
+        if item.retries:
+            check["Retries"] = item.retries
+        shown.append(f"Retries:{item.retries or 0}")
+        self.s.image.c["Healthcheck"] = check
+        self.s.image.history(f"HEALTHCHECK {{{' '.join(shown)}}}")
+
+    def do_onbuild(self, item: ins.Onbuild, prefix: str) -> None:
+        self.s.image.c.setdefault("OnBuild", []).append(item.expression)
+
+    def command(self, cmd: ins.CommandLine) -> tuple[str, ...]:
+        """The complete argument list."""
+        return self.s.image.shell() + cmd.args if cmd.shell else cmd.args
+
+    def do_cmd(self, item: ins.Cmd, prefix: str) -> None:
+        args = self.command(item.command)
+        self.s.image.c["Cmd"] = list(args)
+        self.s.image.c["ArgsEscaped"] = True
+        self.s.own_cmd = True
+        self.s.image.history("CMD " + quote_list(args))
+
+    def do_entrypoint(self, item: ins.Entrypoint, prefix: str) -> None:
+        args = self.command(item.command)
+        if args or item.command.shell:
+            self.s.image.c["Entrypoint"] = list(args)
+        else:
+            self.s.image.c.pop("Entrypoint", None)
+        if not self.s.own_cmd:
+            self.s.image.c.pop("Cmd", None)
+        self.s.image.history("ENTRYPOINT " + quote_list(args))
+
+    # -- layers ---------------------------------------------------------------
+
+    def do_workdir(self, item: ins.Workdir, prefix: str) -> None:
+        s = self.s
+        path = join_path(s.image.c.get("WorkingDir") or "/", self.ex(item.path, item))
+        s.image.c["WorkingDir"] = path
+        if path == "/":
+            s.image.history("WORKDIR /")
+            return
+        op = MkdirOp(path, str(s.image.c.get("User") or ""), self.planner.inp.epoch)
+        s.root = self.vertex(op, (self.root,), self.label(prefix, f"WORKDIR {path}"), item)
+        s.layers.append(s.root)
+        s.image.history(f"WORKDIR {path}", layer=True)
+
+    def _from_vertex(self, name: str, item: ins.Instruction, kind: str) -> Vertex:
+        """What ``--from=name`` means: stage, named context, image."""
+        p, s = self.planner, self.s
+        if "$" in name:
+            if kind == "copy":
+                raise DockerfileError(
+                    "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
+                    span=item.span,
+                )
+            raise DockerfileError("'from' doesn't support variable expansion, define alias stage instead", span=item.span)
+        stage = stage_ref(p.df, s.stage, name)
+        if stage is None and name.isdigit() and kind == "copy":
+            raise DockerfileError(f"invalid stage index {name}", span=item.span)
+        override = p.context_for(name, s.platform)
+        if stage is not None and override is None:
+            other = p.stage(stage)
+            if other is None:
+                raise _Missing
+            return other.root or Vertex(SourceOp("scratch", ""), (), "scratch")
+        if name == "scratch":
+            return Vertex(SourceOp("scratch", ""), (), "scratch")
+        scheme, ident = override or ("image", name)
+        if scheme != "image":
+            return p.source(scheme, ident, name)
+        base = p.base_image(ident, s.platform, item.span)
+        if base is None:
+            raise _Missing
+        return Vertex(SourceOp("image", base.ref, s.platform), (), p.label(s, s.position, f"FROM {base.ref}"), span=item.span)
+
+    def _context(self) -> Vertex:
+        return self.planner.source(*self.planner.inp.main_context, "context")
+
+    def do_copyadd(self, item: ins.CopyAdd, prefix: str) -> None:
+        s = self.s
+        word = "ADD" if item.add else "COPY"
+        sources = [self.ex(x, item) for x in item.sources]
+        dest = self.ex(item.dest, item)
+        files = tuple((h.name, self._heredoc(h, item)) for h in item.heredocs)
+        chown, chmod = self.ex(item.chown, item), self.ex(item.chmod, item)
+        remote = [x for x in sources if _is_remote(x)] if not item.from_ else []
+        if remote and not item.add:
+            what = "git ref" if any(_is_git(r) for r in remote) else "URL"
+            raise DockerfileError(f"source can't be a {what} for COPY", span=item.span)
+        shown = [word]
+        if item.parents:
+            shown.append("--parents")
+        if chown:
+            shown.append(f"--chown={chown}")
+        if chmod:
+            shown.append(f"--chmod={chmod}")
+        shown += [*sources, *(f"<<{h.name}" for h in item.heredocs), dest]
+        label = self.label(prefix + ("LINK " if item.link else ""), item.original or " ".join(shown))
+        cwd = str(s.image.c.get("WorkingDir") or "/")
+        shared = {
+            "dest": dest, "cwd": cwd, "chown": chown, "chmod": chmod, "parents": item.parents,
+            "exclude": item.exclude, "link": item.link and not chmod, "add": item.add,
+        }  # fmt: skip
+        local = tuple(x for x in sources if x not in remote)
+        for url in remote:
+            src = self._remote_source(url, item)
+            names = (".",) if _is_git(url) else ("*",)
+            op = CopyOp(names, files=(), unpack=bool(item.unpack), **shared)  # type: ignore[arg-type]
+            s.root = self.vertex(op, (self.root, src), label, item)
+            s.layers.append(s.root)
+        if local or files:
+            inputs: tuple[Vertex, ...] = (self.root,)
+            if local:
+                inputs += (self._from_vertex(item.from_, item, "copy") if item.from_ else self._context(),)
+            op = CopyOp(local, files=files, unpack=item.add and item.unpack is not False, **shared)  # type: ignore[arg-type]
+            s.root = self.vertex(op, inputs, label, item)
+            s.layers.append(s.root)
+        s.image.history(" ".join(shown) + " # buildkit", layer=True)
+
+    def _remote_source(self, url: str, item: ins.CopyAdd) -> Vertex:
+        checksum = self.ex(item.checksum, item)
+        attrs = tuple((k, v) for k, v in (("checksum", checksum), ("keep-git-dir", "1" if item.keep_git_dir else "")) if v)
+        scheme = "git" if _is_git(url) else "http"
+        return Vertex(SourceOp(scheme, url, None, attrs), (), self.label("", f"ADD {url}") if scheme == "git" else url, span=item.span)
+
+    def _heredoc(self, h: ins.Heredoc, item: ins.Instruction) -> str:
+        if not h.expand:
+            return h.content
+        from ..dockerfile.expand import expand_heredoc
+
+        return expand_heredoc(h.content, self.s.env)
+
+    def do_run(self, item: ins.Run, prefix: str) -> None:
+        s = self.s
+        args, files, shown_cmd = self._run_command(item)
+        inputs: list[Vertex] = [self.root]
+        mounts = [ExecMount("file", t, content=c, mode=0o755, readonly=True) for t, c in files]
+        for raw in item.mounts:
+            mounts.append(self._mount(raw, item, inputs))
+        env = [f"{k}={v}" for k, v in s.env.items()]
+        proxies, undeclared = [], []
+        for name, value in self.planner.build_args.items():
+            if name.upper() in PROXY_NAMES and name not in s.args:
+                undeclared += [(name.upper(), value), (name.lower(), value)]
+        proxies = [f"{k}={v}" for k, v in undeclared]
+        req = self.request
+        network = item.network or "default"
+        if network not in ("default", "none", "host"):
+            raise DockerfileError(f'invalid network mode "{network}"', span=item.span)
+        if network == "default":
+            network = req.network or "default"
+        security = item.security or "sandbox"
+        if security not in ("sandbox", "insecure"):
+            raise DockerfileError(f'security "{security}" is not valid', span=item.span)
+        self._entitled(item.network == "host", "network.host", item)
+        self._entitled(security == "insecure", "security.insecure", item)
+        op = ExecOp(
+            args=args, env=tuple(env), cwd=str(s.image.c.get("WorkingDir") or "/"), user=str(s.image.c.get("User") or ""),
+            platform=s.platform, mounts=tuple(mounts), network=network, security=security,
+            hostname=self.planner.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or "buildkitsandbox",
+            extra_hosts=tuple(tuple(x) for x in req.add_hosts), ulimits=tuple(req.ulimits), shm_size=req.shm_size or 0,  # type: ignore[misc]
+            cgroup_parent=req.cgroup_parent or "", devices=item.devices, resources=tuple(req.resources), proxy_env=tuple(proxies),
+        )  # fmt: skip
+        label = self.label(prefix, item.original or "RUN " + shown_cmd)
+        s.root = self.vertex(op, tuple(inputs), label, item)
+        s.layers.append(s.root)
+        declared = [f"{k}={v}" for k, v in s.args.items() if v is not None]
+        head = f"RUN |{len(declared)} {' '.join(declared)} " if declared else "RUN "
+        s.image.history(f"{head}{' '.join(args)} # buildkit", layer=True)
+
+    def _entitled(self, needed: bool, name: str, item: ins.Instruction) -> None:
+        if needed and name not in self.request.allow:
+            raise DockerfileError(f"{name} is not allowed", span=item.span, hint=f"pass --allow {name} to grant it")
+
+    def _run_command(self, item: ins.Run) -> tuple[tuple[str, ...], list[tuple[str, bytes]], str]:
+        cmd = item.command
+        shell = self.s.image.shell()
+        if not cmd.shell:
+            return cmd.args, [], quote_list(cmd.args)
+        line = cmd.args[0] if cmd.args else ""
+        if not cmd.heredocs:
+            return (*shell, line), [], line
+        first = cmd.heredocs[0]
+        lone = len(cmd.heredocs) == 1 and _is_lone_heredoc(line)
+        if lone and first.content.startswith("#!") and self.s.image.os != "windows":
+            path = f"/dev/pipes/{first.name}"
+            return (*shell, path), [(path, first.content.encode("utf-8", "surrogateescape"))], line
+        if lone:
+            return (*shell, first.content), [], line
+        body = line
+        for h in cmd.heredocs:
+            body += f"\n{h.content}{h.name}"
+        return (*shell, body), [], line
+
+    def _mount(self, raw: str, item: ins.Run, inputs: list[Vertex]) -> ExecMount:
+        from ..dockerfile.runflags import parse_mount
+
+        expand: Callable[[str], str] = lambda w: self.ex(w, item)  # noqa: E731
+        m: MountFlag = parse_mount(raw, expand)
+        cwd = str(self.s.image.c.get("WorkingDir") or "/")
+        index = -1
+        if m.type == "bind" or (m.type == "cache" and m.from_):
+            src = self._from_vertex(m.from_, item, "mount") if m.from_ else self._context()
+            inputs.append(src)
+            index = len(inputs) - 1
+        target = join_path(cwd, m.target) if m.target or m.type in ("bind", "cache", "tmpfs") else ""
+        if target == "/":
+            raise DockerfileError('invalid mount target "/"', span=item.span)
+        ident = m.id
+        if m.type == "secret":
+            ident = m.id or m.source or target.rpartition("/")[2]
+            if not target and not m.env:
+                target = f"/run/secrets/{ident.rpartition('/')[2]}"
+        elif m.type == "ssh":
+            ident = m.id or "default"
+        elif m.type == "cache":
+            ident = m.id or target
+            prefix = self.planner.build_args.get("BUILDKIT_CACHE_MOUNT_NS")
+            if prefix:
+                ident = f"{prefix}/{ident}"
+        readonly = m.readonly if m.readonly is not None else m.type == "bind"
+        return ExecMount(
+            m.type, target, index, clean_path(m.source or "/")[1:] if m.type in ("bind", "cache") else "", readonly, ident,
+            m.sharing or "shared", m.mode, m.uid or 0, m.gid or 0, m.size or 0, bool(m.required), m.env or "",
+        )  # fmt: skip
+
+
+def _is_lone_heredoc(line: str) -> bool:
+    word = line.strip()
+    head = word.split("<<")[0]
+    return "<<" in word and (not head or head.isdigit()) and len(word.replace("<<-", "<<").split("<<", 1)[1].split()) == 1
+
+
+def _is_git(word: str) -> bool:
+    if word.startswith(GIT_PREFIXES):
+        return True
+    if word.startswith(("http://", "https://")):
+        path = word.split("#", 1)[0].split("?", 1)[0]
+        return path.endswith(".git")
+    head = word.split("/", 1)[0]
+    return "@" in head and ":" in head and "://" not in word and head.index("@") < head.index(":")
+
+
+def _is_remote(word: str) -> bool:
+    return word.startswith(("http://", "https://")) or _is_git(word)
+
+
+__all__ = ["Lowering", "clean_path", "did_you_mean", "join_path"]

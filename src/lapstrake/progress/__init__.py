@@ -1,0 +1,1 @@
+"""Shows what a build does: live on a terminal, as plain lines or as JSON."""

@@ -1,0 +1,203 @@
+"""``--progress=plain``: one block per step, as BuildKit prints it (spec cli.md §2.10).
+
+Lines are written by whoever emits, under a lock: a no-op build pays for no thread.  Steps run in
+parallel but print in blocks; a step whose turn has not come is held back until the shown one ends,
+pauses, or had the stage long enough.  Only when something is held a small thread looks after it.
+"""
+
+from __future__ import annotations
+
+import _thread  # the lock alone; ``threading`` waits until a step is held
+from time import time
+
+from ..events import LogChunk, Progress, Warned
+from .model import MAX_HELD, Model, Step, log_time, status_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from ..events import Event
+
+QUIET_AFTER = 1.0  # the shown step printed nothing for so long: another one may
+STAGE_TIME = 5.0  # a block that chatters on gives way after so long
+STATUS_STEP = 0.05
+STATUS_TIME = 5.0
+
+
+class PlainRenderer:
+    """Writes to ``stream``.  ``clock`` gives seconds since the epoch."""
+
+    def __init__(
+        self, stream: TextIO, *, title: str = "", truncate: bool = False, explain: bool = False,
+        clock: Callable[[], float] = time, background: bool = True,
+    ) -> None:  # fmt: skip
+        self._out = stream
+        self._clock = clock
+        self._truncate = truncate
+        self._explain = explain
+        self._background = background
+        self._model = Model()
+        self._lock = _thread.allocate_lock()
+        self._current: Step | None = None
+        self._since = self._spoke = 0.0
+        self._waiting: dict[str, Step] = {}
+        self._shown: dict[tuple[str, str], Progress] = {}
+        self._dead = False
+        self._first = True
+        self._thread: threading.Thread | None = None
+        self._stop: threading.Event | None = None
+        self._title = title
+
+    @property
+    def warnings(self) -> list[Warned]:
+        """All warnings so far."""
+        return self._model.warnings
+
+    def emit(self, event: Event, /) -> None:
+        """Show one event, now or when its step's turn comes."""
+        with self._lock:
+            buffer: list[str] = []
+            self._take(event, buffer)
+            self._write(buffer)
+        if self._waiting and self._thread is None and self._background:
+            self._start_thread()
+
+    def close(self, error: BaseException | None = None, /) -> None:
+        """Print what was held, stop the thread."""
+        if self._stop is not None and self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+        with self._lock:
+            buffer: list[str] = []
+            for step in list(self._waiting.values()):
+                self._show(step, buffer)
+            self._write(buffer)
+
+    def _take(self, event: Event, buffer: list[str]) -> None:
+        step = self._model.apply(event)
+        if step is None:
+            return
+        if isinstance(event, LogChunk):
+            at = event.at - step.started
+            self._hold(step, [f"{log_time(at)} {line}" for line in step.add_log(event)])
+            if not step.lines and step is not self._current:
+                return
+        elif isinstance(event, Progress):
+            if not self._worth(event):
+                return
+            step.lines.append((event.at, status_text(event, event.at)))
+        elif isinstance(event, Warned):
+            step.lines.append((0.0, f"WARN: {event.short}"))
+        if step.finished:
+            self._show(step, buffer)
+            self._next(buffer)
+        elif self._current in (None, step) or self._may_switch():
+            self._show(step, buffer)
+        else:
+            self._waiting.setdefault(step.digest, step)
+
+    def _hold(self, step: Step, lines: list[str]) -> None:
+        step.lines += [(0.0, line) for line in lines]
+        if len(step.lines) > MAX_HELD:
+            dropped = len(step.lines) - MAX_HELD
+            step.lines[: dropped + 1] = [(0.0, f"[{dropped} earlier lines are not shown]")]
+
+    def _worth(self, p: Progress) -> bool:
+        key = (p.digest, p.item)
+        last = self._shown.get(key)
+        if last is not None and last.completed and p.completed:
+            return False
+        if last is not None and not p.completed:
+            moved = abs(p.current - last.current) / p.total if p.total else 0.0
+            if moved < STATUS_STEP and p.at - last.at < STATUS_TIME:
+                return False
+        self._shown[key] = p
+        return True
+
+    def _may_switch(self) -> bool:
+        now = self._clock()
+        return now - self._spoke >= QUIET_AFTER or now - self._since >= STAGE_TIME
+
+    def _show(self, step: Step, buffer: list[str]) -> None:
+        self._waiting.pop(step.digest, None)
+        number = self._model.number(step)
+        now = self._clock()
+        if step is not self._current:
+            if self._current is not None:
+                buffer.append(f"#{self._current.number} ...\n")
+            if not self._first:
+                buffer.append("\n")
+            self._first = False
+            name = step.name
+            if self._truncate and len(name) > 72:
+                name = name[:69] + "..."
+            buffer.append(f"#{number} {name}\n")
+            self._current, self._since, self._spoke = step, now, now
+        if step.finished:
+            at = log_time((step.ended or now) - step.started)
+            self._hold(step, [f"{at} {line}" for line in step.flush_log()])
+        if step.lines:
+            self._spoke = now
+        buffer += [f"#{number} {line}\n" for _, line in step.lines]
+        step.lines.clear()
+        if step.finished:
+            if not step.closed:
+                self._ending(step, buffer)
+            step.closed = True
+            self._current = None
+
+    def _ending(self, step: Step, buffer: list[str]) -> None:
+        n = step.number
+        if self._explain and step.reason:
+            buffer.append(f"#{n} NOT CACHED: {step.reason}\n")
+        if step.state == "cached":
+            buffer.append(f"#{n} CACHED\n")
+        elif step.state == "canceled":
+            buffer.append(f"#{n} CANCELED\n")
+        elif step.state == "error":
+            buffer.append(f"#{n} ERROR: {step.error}\n")
+        else:
+            spent = (step.ended or step.started) - step.started
+            buffer.append(f"#{n} DONE {spent:.1f}s\n" if step.started else f"#{n} DONE\n")
+
+    def _next(self, buffer: list[str]) -> None:
+        if self._current is None and self._waiting:
+            self._show(next(iter(self._waiting.values())), buffer)
+
+    def _write(self, buffer: list[str]) -> None:
+        if not buffer or self._dead:
+            return
+        if self._title:
+            buffer.insert(0, f"#0 {self._title}\n\n")
+            self._title = ""
+        text = "".join(buffer)
+        try:
+            try:
+                self._out.write(text)
+            except UnicodeEncodeError:
+                code = getattr(self._out, "encoding", None) or "ascii"
+                self._out.write(text.encode(code, "replace").decode(code))
+            self._out.flush()
+        except (OSError, ValueError):
+            self._dead = True  # nobody reads any more; the build goes on
+
+    def _start_thread(self) -> None:
+        import threading
+
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._stop = threading.Event()
+            self._thread = threading.Thread(target=self._tend, args=(self._stop,), name="progress", daemon=True)
+        self._thread.start()
+
+    def _tend(self, stop: threading.Event) -> None:
+        while not stop.wait(0.25):
+            with self._lock:
+                if self._waiting and (self._current is None or self._may_switch()):
+                    buffer: list[str] = []
+                    self._show(next(iter(self._waiting.values())), buffer)
+                    self._write(buffer)

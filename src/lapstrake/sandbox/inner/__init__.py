@@ -1,0 +1,1 @@
+"""What runs inside the sandbox helper process: no imports from the rest of Lapstrake."""

@@ -1,0 +1,305 @@
+"""The helper's loop: takes runs over a socket, forks one process per run, reports how it ended.
+
+Single-threaded on purpose, and small, so that forking is cheap.  When the engine goes away
+(end of file on the socket) everything that still runs is killed.
+
+Messages on the engine's socket (SEQPACKET, marshalled tuples): ``("run", options)`` with the
+descriptors [spec, control, stdin, stdout, stderr] (+ cgroup), ``("netns", command)`` with
+[control, ready].
+Messages on a run's control socket: to the engine ``("stubs", list)``, ``("failed", status, text)``,
+``("exit", status, cpu, peak)``; from the engine ``b"T"`` (terminate) and ``b"K"`` (kill).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import marshal
+import os
+import select
+import time
+
+import _signal
+import _socket
+
+from . import child
+from . import filter as seccomp
+from . import kernel as k
+from . import rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_CLOEXEC = 0x40000000  # MSG_CMSG_CLOEXEC
+_BASE = k.CLONE_NEWNS | k.CLONE_NEWPID | k.CLONE_NEWIPC | k.CLONE_NEWUTS
+_FLAGS = {"namespaces": _BASE, "oci": k.CLONE_NEWNS | k.CLONE_NEWPID, "chroot": 0}
+GRACE = 2.0
+
+
+class _Run:
+    """One process being watched."""
+
+    def __init__(self, pid: int, control: _socket.socket) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.control = control
+        self.kill_at = 0.0
+        self.gone = False  # the engine no longer listens
+
+    def signal(self, number: int) -> None:
+        try:
+            _signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def terminate(self) -> None:
+        """SIGTERM where it would be heard, with a time to react; SIGKILL otherwise."""
+        if self.kill_at:
+            return
+        if _catches_term(self.pid):
+            self.kill_at = time.monotonic() + GRACE
+            self.signal(15)
+        else:
+            self.kill_at = time.monotonic()
+            self.signal(9)
+
+
+def _catches_term(pid: int) -> bool:
+    """The first process of a pid namespace never sees a signal it has no handler for."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"SigCgt:"):
+                    return bool(int(line.split()[1], 16) & 1 << 14)
+    except OSError:
+        pass
+    return False
+
+
+class Helper:
+    """The state of the loop."""
+
+    def __init__(self, engine: _socket.socket) -> None:
+        self.engine = engine
+        self.poll = select.poll()
+        self.runs: dict[int, _Run] = {}  # by pidfd and by control descriptor
+        self.filters: dict[bool, bytes] = {}
+        self.netns = -1
+        self.attachers: list[int] = []
+        self.poll.register(engine.fileno(), select.POLLIN)
+
+    def loop(self) -> None:
+        """Until the engine hangs up."""
+        while True:
+            for fd, _event in self.poll.poll(self._timeout()):
+                if fd == self.engine.fileno():
+                    if not self._request():
+                        self._end()
+                        return
+                elif fd in self.runs:
+                    run = self.runs[fd]
+                    if fd == run.pidfd:
+                        self._reap(run)
+                    else:
+                        self._command(run)
+            now = time.monotonic()
+            for run in list(self.runs.values()):
+                if run.kill_at and now >= run.kill_at:
+                    run.kill_at = now + 60
+                    run.signal(9)
+
+    def _timeout(self) -> int | None:
+        times = [run.kill_at for run in self.runs.values() if run.kill_at]
+        return max(1, int((min(times) - time.monotonic()) * 1000) + 1) if times else None
+
+    def _end(self) -> None:
+        for pid in self.attachers:
+            os.kill(pid, 9)
+        live = {run.pidfd: run for run in self.runs.values()}
+        for run in live.values():
+            run.signal(9)
+        for run in live.values():
+            try:
+                os.waitpid(run.pid, 0)
+            except ChildProcessError:
+                pass
+
+    def _request(self) -> bool:
+        data, ancillary, _flags, _address = self.engine.recvmsg(65536, 1024, _CLOEXEC)
+        if not data:
+            return False
+        fds: list[int] = []
+        for level, kind, raw in ancillary:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                fds += [int.from_bytes(raw[i : i + 4], "little") for i in range(0, len(raw) - 3, 4)]
+        message = marshal.loads(data)
+        try:
+            if message[0] == "netns":
+                self._make_netns(fds[0], fds[1], message[1])
+            else:
+                self._start(message[1], fds)
+        finally:
+            for fd in fds:
+                try:
+                    os.close(fd)
+                except OSError:
+                    pass
+        return True
+
+    def _start(self, options: dict[str, Any], fds: list[int]) -> None:
+        control = _socket.socket(fileno=os.dup(fds[1]))
+        try:
+            mode, pretend = options["mode"], options["pretend"]
+            if mode != "oci" and not options["insecure"] and pretend not in self.filters:
+                self.filters[pretend] = seccomp.compile_filter(pretend)
+            flags = _FLAGS[mode]
+            netns = -1
+            if mode == "namespaces":
+                if options["net"] == "none":
+                    flags |= k.CLONE_NEWNET
+                elif options["net"] == "default":
+                    if self.netns < 0:
+                        raise OSError("there is no private network")
+                    netns = self.netns
+            pid = k.clone(flags, fds[5] if len(fds) > 5 and not options["cgroup_v1"] else -1)
+        except BaseException as error:
+            send(control, ("failed", child.SETUP_FAILED, f"{error}"))
+            control.close()
+            return
+        if pid == 0:
+            self._child(fds, control, options, netns)
+        run = _Run(pid, control)
+        for fd in (run.pidfd, control.fileno()):
+            self.runs[fd] = run
+            self.poll.register(fd, select.POLLIN)
+
+    def _child(self, fds: list[int], control: _socket.socket, options: dict[str, Any], netns: int) -> None:
+        status = child.SETUP_FAILED
+        try:
+            os.setsid()
+            _default_signals()
+            if options["cgroup_v1"]:
+                for procs in fds[5:]:
+                    os.write(procs, b"0\n")
+            for number in range(3):
+                os.dup2(fds[2 + number], number)
+            if options["tty"]:
+                fcntl.ioctl(0, 0x540E, 0)  # TIOCSCTTY
+            with open(f"/proc/self/fd/{fds[0]}", "rb") as file:
+                spec = marshal.load(file)
+            child.enter(spec, lambda message: send(control, message), lambda pretend: self.filters[pretend], netns)
+        except child.CannotExecute as error:
+            status = error.status
+            send(control, ("cannot", status, str(error)))
+        except rootfs.Refused as error:
+            send(control, ("failed", status, str(error)))
+        except OSError as error:
+            place = f" {error.filename}" if error.filename else ""
+            send(control, ("failed", status, f"{error.strerror or error}{place}"))
+        except BaseException as error:
+            send(control, ("failed", status, f"{type(error).__name__}: {error}"))
+        finally:
+            os._exit(status)
+
+    def _reap(self, run: _Run) -> None:
+        try:
+            _pid, state, usage = os.wait4(run.pid, os.WNOHANG)
+        except ChildProcessError:
+            _pid, state, usage = run.pid, 0, None
+        if not _pid:
+            return
+        code = os.waitstatus_to_exitcode(state)
+        cpu = usage.ru_utime + usage.ru_stime if usage else 0.0
+        send(run.control, ("exit", code if code >= 0 else 128 - code, cpu, usage.ru_maxrss * 1024 if usage else 0))
+        for fd in (run.pidfd, run.control.fileno()):
+            if self.runs.pop(fd, None) is not None:
+                self.poll.unregister(fd)
+        os.close(run.pidfd)
+        run.control.close()
+
+    def _command(self, run: _Run) -> None:
+        try:
+            data = run.control.recv(16)
+        except OSError:
+            data = b""
+        if data == b"T":
+            run.terminate()
+            return
+        run.signal(9)
+        if not data:  # nobody waits for this run any more
+            self.poll.unregister(run.control.fileno())
+            self.runs.pop(run.control.fileno(), None)
+
+    def _make_netns(self, control_fd: int, ready_fd: int, attach: list[str]) -> None:
+        """One private network for all runs of the build, and the program that connects it.
+
+        The program writes to ``ready_fd`` once it works; if it can't, the engine reads its end.
+        """
+        control = _socket.socket(fileno=os.dup(control_fd))
+        try:
+            if self.netns < 0:
+                self.netns = _new_netns()
+            pid = os.fork()
+            if pid == 0:
+                _become_attacher(attach, self.netns, ready_fd)
+            self.attachers.append(pid)
+        except OSError as error:
+            send(control, ("failed", child.SETUP_FAILED, f"private network: {error.strerror}"))
+        finally:
+            control.close()
+
+
+def _new_netns() -> int:
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        k.unshare(k.CLONE_NEWNET)
+        try:
+            k.loopback_up()
+            return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            k.setns(home, k.CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+def _become_attacher(attach: list[str], netns: int, ready_fd: int) -> None:
+    try:
+        os.setsid()
+        _default_signals()
+        k.prctl(k.PR_SET_PDEATHSIG, 9)
+        null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+        for number, fd in enumerate((netns, ready_fd, null)):
+            os.dup2(fd, number)
+        k.close_on_exec_from(3)
+        os.execve(attach[0], attach, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    finally:
+        os._exit(127)
+
+
+def _default_signals() -> None:
+    for number in range(1, 65):
+        if number not in (9, 19, 32, 33):
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def send(control: _socket.socket, message: tuple[Any, ...]) -> None:
+    """One message to the engine, which may have stopped listening."""
+    try:
+        control.send(marshal.dumps(message))
+    except OSError:
+        pass
+
+
+def main(fd: int) -> None:
+    """Serve the engine at the other end of ``fd``."""
+    os.set_inheritable(fd, False)
+    os.setsid()
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
+    engine = _socket.socket(fileno=fd)
+    gc.disable()
+    gc.freeze()
+    Helper(engine).loop()
+    os._exit(0)

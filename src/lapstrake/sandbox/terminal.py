@@ -1,0 +1,19 @@
+"""A pseudo-terminal for ``lapstrake run -t`` and debug shells."""
+
+from __future__ import annotations
+
+import os
+
+
+def open_terminal() -> tuple[int, int]:
+    """(master, slave), the slave as wide as the caller's own terminal."""
+    master, slave = os.openpty()
+    try:
+        size = os.get_terminal_size(0)
+    except OSError:
+        return master, slave
+    import fcntl
+
+    rows, columns = size.lines.to_bytes(2, "little"), size.columns.to_bytes(2, "little")
+    fcntl.ioctl(slave, 0x5414, rows + columns + bytes(4))  # TIOCSWINSZ
+    return master, slave

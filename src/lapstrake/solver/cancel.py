@@ -1,0 +1,47 @@
+"""Cancelling: one token per build, seen by threads and by poll loops."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class CancelToken:
+    """Set once, never cleared.  ``fileno()`` becomes readable when set."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._pipe: tuple[int, int] | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    def is_set(self) -> bool:
+        """Whether the build should stop."""
+        return self._set
+
+    def set(self) -> None:
+        """Ask everything to stop; safe in a signal handler."""
+        if self._set:
+            return
+        self._set = True
+        if self._pipe is not None:
+            os.write(self._pipe[1], b"x")
+        for callback in self._callbacks:
+            callback()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable once the token is set."""
+        if self._pipe is None:
+            self._pipe = os.pipe()
+            if self._set:
+                os.write(self._pipe[1], b"x")
+        return self._pipe[0]
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        if self._pipe is not None:
+            for fd in self._pipe:
+                os.close(fd)
+            self._pipe = None

@@ -1,0 +1,187 @@
+"""Base images: tag to pinned digest, config, and layers fetched only when somebody needs them."""
+
+from __future__ import annotations
+
+import json
+
+from ..errors import BuildError, ResolveError
+from ..oci.descriptor import INDEXES
+from ..oci.platform import Platform, host_platform
+from ..values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..registry.client import Client
+    from ..store.content import ContentStore
+    from ..store.index import Index
+
+
+class ResolvedImage(Value):
+    """A pinned image: ``ref`` with the digest of the platform's manifest, parsed ``config``,
+    ``layers``: layer ids, lowest first."""
+
+    ref: str
+    config: dict  # type: ignore[type-arg]
+    layers: tuple[str, ...]
+    digest: str
+    from_network: bool = False
+
+
+def pulled_layer_id(diff_id: str) -> str:
+    """The store's name of a pulled layer: its diffID is known at once."""
+    return "p" + diff_id.rpartition(":")[2]
+
+
+class ImageSource:
+    """Resolves and fetches images.  ``client`` is made on first use, so that a build whose bases are
+    known never imports the network."""
+
+    def __init__(self, content: ContentStore, index: Index, client: Callable[[], Client]) -> None:
+        self.content = content
+        self.index = index
+        self.client = client
+
+    def resolve(self, name: str, platform: Platform, *, pull: str = "", strict: bool = True) -> ResolvedImage:
+        """Pin ``name`` for ``platform``.
+
+        ``pull``: ``""``/``missing`` uses what the store knows, ``always``/``newer`` asks, ``never`` fails
+        rather than ask.  Raises ResolveError."""
+        full = _full(name)
+        memo_key = f"{full}|{platform.full}"
+        top = self._known_top(full)
+        if pull not in ("always", "newer"):
+            memo = self.index.get("base", memo_key)
+            if memo is not None:
+                found = json.loads(memo)
+                if found["top"] == (top or {}).get("digest", found["top"]):
+                    return ResolvedImage(found["ref"], found["config"], tuple(found["layers"]), found["digest"])
+        network = False
+        if top is None or pull in ("always", "newer"):
+            if pull == "never":
+                raise ResolveError(f"{name}: image is not in the store and --pull=never was given", hint="drop --pull=never")
+            try:
+                top = self._ask(full)
+                network = True
+            except ResolveError:
+                if pull != "newer" or top is None:
+                    raise
+        resolved = self._pin(full, top, platform, network)
+        memo_value = {"top": top["digest"], "ref": resolved.ref, "config": resolved.config, "layers": resolved.layers, "digest": resolved.digest}
+        self.index.put("base", memo_key, json.dumps(memo_value).encode())
+        return resolved
+
+    def _known_top(self, full: str) -> dict[str, Any] | None:
+        if "@" in full:
+            raw = self.index.get("ref", full)
+            return json.loads(raw) if raw else None
+        for ns in ("image", "ref"):
+            raw = self.index.get(ns, full)
+            if raw is not None:
+                value = json.loads(raw)
+                value = value.get("descriptor", value)
+                if self.content.has(value["digest"]):
+                    return value  # type: ignore[no-any-return]
+        return None
+
+    def _ask(self, full: str) -> dict[str, Any]:
+        from ..oci import reference
+
+        raw, media_type, digest = self.client().get_manifest(reference.parse(full))
+        self.content.put(raw)
+        top = {"mediaType": media_type, "digest": digest, "size": len(raw)}
+        self.index.put("ref", full, json.dumps(top).encode())
+        return top
+
+    def _manifest(self, full: str, digest: str, media_type: str) -> tuple[bytes, str]:
+        if self.content.has(digest):
+            return self.content.read(digest), media_type
+        from ..oci import reference
+
+        ref = reference.parse(full).with_digest(digest)
+        raw, got_type, _ = self.client().get_manifest(ref)
+        self.content.put(raw)
+        return raw, got_type
+
+    def _pin(self, full: str, top: dict[str, Any], platform: Platform, network: bool) -> ResolvedImage:
+        from ..oci import manifest as m
+        from ..oci import reference
+
+        raw, media_type = self._manifest(full, top["digest"], top["mediaType"])
+        digest = top["digest"]
+        if media_type in INDEXES:
+            desc = m.choose(m.parse(raw, media_type), platform)  # type: ignore[arg-type]
+            digest = desc.digest
+            raw, media_type = self._manifest(full, digest, desc.media_type)
+        parsed = m.parse(raw, media_type)
+        if not isinstance(parsed, m.Manifest):
+            raise ResolveError(f"{full}: nested image index", hint="ask for a platform that the index lists")
+        ref = reference.parse(full)
+        config_raw = self._blob(ref, parsed.config)
+        try:
+            config = json.loads(config_raw)
+            diff_ids = [str(d) for d in config["rootfs"]["diff_ids"]]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise ResolveError(f"{full}: image config can't be read: {exc}") from exc
+        if len(diff_ids) != len(parsed.layers):
+            raise ResolveError(f"{full}: {len(parsed.layers)} layers but {len(diff_ids)} diffIDs")
+        ids = []
+        for diff_id, desc in zip(diff_ids, parsed.layers, strict=True):
+            layer = pulled_layer_id(diff_id)
+            ids.append(layer)
+            if self.index.get("pull", layer) is None:
+                source = {"ref": full, "diff_id": diff_id, "mediaType": desc.media_type, "digest": desc.digest, "size": desc.size}
+                self.index.put("pull", layer, json.dumps(source).encode())
+        pinned = str(ref.with_digest(digest).full)
+        return ResolvedImage(pinned, config, tuple(ids), digest, network)
+
+    def _blob(self, ref: object, desc: Any) -> bytes:
+        if not self.content.has(desc.digest):
+            if desc.size > 64 << 20:
+                raise ResolveError(f"image config of {desc.size} bytes refused")
+            with self.content.writer(desc.digest, desc.size) as out:
+                self.client().fetch_blob(ref, desc, out.write)  # type: ignore[arg-type]
+        return self.content.read(desc.digest, 64 << 20)
+
+    def pull_info(self, layer_id: str) -> dict[str, Any] | None:
+        """Where a pulled layer's blob comes from."""
+        raw = self.index.get("pull", layer_id)
+        return json.loads(raw) if raw else None
+
+    def fetch_layer(self, layer_id: str, progress: Callable[[str, int, int], None] | None = None) -> str:
+        """Bring a pulled layer's blob into the content store; gives its digest."""
+        from ..oci import reference
+        from ..oci.descriptor import Descriptor
+
+        info = self.pull_info(layer_id)
+        if info is None:
+            raise BuildError(f"layer {layer_id} has no source", hint="run the build again with --pull")
+        digest = str(info["digest"])
+        if not self.content.has(digest):
+            desc = Descriptor(info["mediaType"], digest, int(info["size"]))
+            done = 0
+            with self.content.writer(digest, desc.size) as out:
+
+                def write(data: bytes | memoryview) -> None:
+                    nonlocal done
+                    out.write(data)
+                    done += len(data)
+                    if progress is not None:
+                        progress(digest, done, desc.size)
+
+                self.client().fetch_blob(reference.parse(info["ref"]), desc, write)
+        return digest
+
+
+def _full(name: str) -> str:
+    from ..oci import reference
+
+    try:
+        return str(reference.parse(name).full)
+    except BuildError as exc:
+        raise ResolveError(f'failed to parse stage name "{name}": {exc.message}', hint=exc.hint) from exc
+
+
+__all__ = ["ImageSource", "ResolvedImage", "host_platform", "pulled_layer_id"]

@@ -1,0 +1,266 @@
+"""What the store knows, in one SQLite file: small values by key, and cache records.
+
+Opened on first use and kept open.  A damaged file costs the cache, never the build: it is
+moved aside and a new one begins.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from ..errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
+
+    R = TypeVar("R")
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS kv(ns TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY(ns, key));
+CREATE TABLE IF NOT EXISTS records(id TEXT PRIMARY KEY, value BLOB NOT NULL, created REAL NOT NULL, last_used REAL NOT NULL, hits INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS cachekeys(key TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS cachekeys_record ON cachekeys(record);
+"""
+
+
+def loads(data: bytes) -> Any:
+    """JSON from bytes."""
+    import json  # 6 ms: kept off the paths that need no record
+
+    return json.loads(data)
+
+
+def dumps(value: object) -> bytes:
+    """Canonical JSON: sorted keys, no spaces."""
+    import json
+
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+class Index:
+    """The SQLite file ``root/index.db``.  Thread-safe; several processes may share it."""
+
+    def __init__(self, root: str, warn: Callable[[str], None] | None = None) -> None:
+        self.root = root
+        self.path = f"{root}/index.db"
+        self._warn = warn
+        self._db: sqlite3.Connection | None = None
+        self._lock = threading.RLock()
+        self._touched: dict[str, int] = {}
+
+    # -- kv --------------------------------------------------------------------------------
+
+    def get(self, ns: str, key: str) -> bytes | None:
+        """A value, or None."""
+        row = self._query(lambda db: db.execute("SELECT value FROM kv WHERE ns=? AND key=?", (ns, key)).fetchone())
+        return None if row is None else bytes(row[0])
+
+    def put(self, ns: str, key: str, value: bytes) -> None:
+        """Set a value."""
+        self.put_many(ns, ((key, value),))
+
+    def put_many(self, ns: str, items: Iterable[tuple[str, bytes]]) -> None:
+        """Set many values in one transaction."""
+        rows = [(ns, k, v) for k, v in items]
+        self._write(lambda db: db.executemany("INSERT OR REPLACE INTO kv(ns, key, value) VALUES(?,?,?)", rows))
+
+    def update(self, ns: str, key: str, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
+        """Replace a value by a function of the old one, atomically; None deletes it."""
+
+        def work(db: sqlite3.Connection) -> bytes | None:
+            row = db.execute("SELECT value FROM kv WHERE ns=? AND key=?", (ns, key)).fetchone()
+            new = change(None if row is None else bytes(row[0]))
+            if new is None:
+                db.execute("DELETE FROM kv WHERE ns=? AND key=?", (ns, key))
+            else:
+                db.execute("INSERT OR REPLACE INTO kv(ns, key, value) VALUES(?,?,?)", (ns, key, new))
+            return new
+
+        return self._write(work)
+
+    def delete(self, ns: str, key: str) -> None:
+        """Forget a value."""
+        self._write(lambda db: db.execute("DELETE FROM kv WHERE ns=? AND key=?", (ns, key)))
+
+    def items(self, ns: str) -> list[tuple[str, bytes]]:
+        """All (key, value) of a namespace, by key."""
+        rows = self._query(lambda db: db.execute("SELECT key, value FROM kv WHERE ns=? ORDER BY key", (ns,)).fetchall())
+        return [(k, bytes(v)) for k, v in rows or ()]
+
+    # -- cache records ---------------------------------------------------------------------
+
+    def get_record(self, key: str) -> tuple[str, dict[str, Any]] | None:
+        """The record a cache key leads to: (id, value)."""
+        sql = "SELECT r.id, r.value FROM cachekeys k JOIN records r ON r.id = k.record WHERE k.key=?"
+        row = self._query(lambda db: db.execute(sql, (key,)).fetchone())
+        return None if row is None else (row[0], loads(row[1]))
+
+    def record(self, record_id: str) -> dict[str, Any] | None:
+        """A record by its id."""
+        row = self._query(lambda db: db.execute("SELECT value FROM records WHERE id=?", (record_id,)).fetchone())
+        return None if row is None else loads(row[0])
+
+    def records(self) -> list[tuple[str, dict[str, Any], float, float, int]]:
+        """All records, oldest first: (id, value, created, last_used, hits)."""
+        rows = self._query(lambda db: db.execute("SELECT id, value, created, last_used, hits FROM records ORDER BY created, id").fetchall())
+        return [(r[0], loads(r[1]), r[2], r[3], r[4]) for r in rows or ()]
+
+    def keys_of(self, record_id: str) -> list[str]:
+        """The cache keys that lead to a record."""
+        rows = self._query(lambda db: db.execute("SELECT key FROM cachekeys WHERE record=? ORDER BY key", (record_id,)).fetchall())
+        return [r[0] for r in rows or ()]
+
+    def put_record(self, record_id: str, value: dict[str, Any], keys: Iterable[str] = ()) -> None:
+        """Store a record and lead ``keys`` to it, in one transaction."""
+        import time
+
+        data, now, rows = dumps(value), time.time(), [(k, record_id) for k in keys]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "INSERT INTO records(id, value, created, last_used) VALUES(?,?,?,?) "
+                "ON CONFLICT(id) DO UPDATE SET value=excluded.value, last_used=excluded.last_used",
+                (record_id, data, now, now),
+            )
+            db.executemany("INSERT OR REPLACE INTO cachekeys(key, record) VALUES(?,?)", rows)
+
+        self._write(work)
+
+    def add_key(self, key: str, record_id: str) -> None:
+        """Lead one more cache key to a record."""
+        self._write(lambda db: db.execute("INSERT OR REPLACE INTO cachekeys(key, record) VALUES(?,?)", (key, record_id)))
+
+    def delete_record(self, record_id: str) -> None:
+        """Forget a record and its keys."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM cachekeys WHERE record=?", (record_id,))
+            db.execute("DELETE FROM records WHERE id=?", (record_id,))
+
+        self._write(work)
+
+    def touch(self, ids: Iterable[str]) -> None:
+        """Note that records were used; written by :meth:`flush` in one transaction."""
+        with self._lock:
+            for i in ids:
+                self._touched[i] = self._touched.get(i, 0) + 1
+
+    def flush(self) -> None:
+        """Write what ``touch`` collected."""
+        with self._lock:
+            touched, self._touched = self._touched, {}
+        if touched:
+            import time
+
+            now = time.time()
+            rows = [(now, n, i) for i, n in touched.items()]
+            self._write(lambda db: db.executemany("UPDATE records SET last_used=?, hits=hits+? WHERE id=?", rows))
+
+    def close(self) -> None:
+        """Flush and close; the next use opens again."""
+        self.flush()
+        with self._lock:
+            db, self._db = self._db, None
+            if db is not None:
+                db.close()
+
+    # -- the connection --------------------------------------------------------------------
+
+    def _write(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        def transaction(db: sqlite3.Connection) -> R:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(db)
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            return result
+
+        return self._run(transaction)
+
+    def _query(self, work: Callable[[sqlite3.Connection], R]) -> R | None:
+        """Like ``_run``, but None when there is no file yet: reading creates nothing."""
+        if self._db is None and not os.path.exists(self.path):
+            return None
+        return self._run(work)
+
+    def _run(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        """Do ``work`` with the connection; once more with a new file if this one is damaged."""
+        import sqlite3
+
+        with self._lock:
+            try:
+                return work(self._db or self._open())
+            except sqlite3.DatabaseError as e:
+                if not _damaged(e):
+                    raise StoreError(f"cannot use {self.path}: {e}") from e
+                self._set_aside(e)
+            try:
+                return work(self._db or self._open())
+            except sqlite3.DatabaseError as e:
+                raise StoreError(f"cannot use {self.path}: {e}") from e
+
+    def _open(self) -> sqlite3.Connection:
+        import sqlite3
+
+        new = not os.path.exists(self.path)
+        if new:
+            os.makedirs(self.root, exist_ok=True)
+        db = sqlite3.connect(self.path, timeout=30.0, isolation_level=None, check_same_thread=False, cached_statements=64)
+        try:
+            db.execute("PRAGMA synchronous=NORMAL")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise StoreError(f"{self.path} was written by a newer lapstrake", hint="use that version, or another --root")
+            if version < SCHEMA_VERSION:
+                _create(db)
+        except BaseException:
+            db.close()
+            raise
+        self._db = db
+        return db
+
+    def _set_aside(self, error: Exception) -> None:
+        import time
+
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+        aside = f"{self.path}.corrupt-{int(time.time())}"
+        for suffix in ("", "-wal", "-shm"):
+            try:
+                os.rename(self.path + suffix, aside + suffix)
+            except FileNotFoundError:
+                pass
+        if self._warn is not None:
+            self._warn(f"the store's index was damaged ({error}); starting a new one, the old one is {aside}")
+
+
+def _damaged(error: Exception) -> bool:
+    text = str(error)
+    return "malformed" in text or "not a database" in text or "no such table" in text or "disk image" in text
+
+
+def _create(db: sqlite3.Connection) -> None:
+    """Lay out a new file; the switch to WAL does not wait for others, so it is tried again."""
+    import sqlite3
+    import time
+
+    for attempt in range(200):
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+            return
+        except sqlite3.OperationalError as e:
+            if "locked" not in str(e) or attempt == 199:
+                raise
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            time.sleep(0.01)

@@ -1,0 +1,62 @@
+"""A read-only file tree seen through one small Protocol.
+
+The build context, an image's layers and an extracted archive all look the same to whoever
+selects, hashes or copies files.  Paths are ``bytes``-safe ``str`` (surrogateescape), relative
+to the tree's root, ``/``-separated, without leading or trailing slash; ``""`` is the root.
+No method follows a symlink; nobody can leave the root through this interface.
+"""
+
+from __future__ import annotations
+
+from .values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import BinaryIO, Protocol
+else:
+    Protocol = object
+
+FILE, DIR, SYMLINK, CHAR, BLOCK, FIFO, SOCKET = "file", "dir", "symlink", "char", "block", "fifo", "socket"
+
+
+class Node(Value):
+    """One entry's metadata.  ``uid``/``gid`` as inside the image (a build context gives 0:0)."""
+
+    kind: str
+    mode: int  # 0o7777 bits only
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    linkname: str = ""  # symlink target, verbatim
+    rdev: tuple[int, int] = (0, 0)
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    inode: tuple[int, int] | None = None  # equal for hard links; None: unknown or nlink 1
+
+
+class Tree(Protocol):
+    """A file tree.  ``lstat`` gives None where nothing is."""
+
+    def lstat(self, path: str) -> Node | None: ...
+    def listdir(self, path: str) -> Iterable[str]: ...  # names, any order; [] for a non-directory
+    def open(self, path: str) -> BinaryIO: ...  # a regular file; O_NOFOLLOW all the way
+    def real_path(self, path: str) -> str | None: ...  # host path for reflink/copy_file_range, if there is one
+
+
+class Entry(Value):
+    """One record of a layer: what goes into a tar, in path order.
+
+    ``whiteout``: the path is deleted; ``opaque``: a directory that hides the lower one's content.
+    ``hardlink``: path of the earlier entry this one is a link to.
+    ``tree``/``source``: where a regular file's content is read from.
+    """
+
+    path: str
+    node: Node
+    hardlink: str = ""
+    whiteout: bool = False
+    opaque: bool = False
+    tree: Tree | None = None
+    source: str = ""
+    data: bytes | None = None  # content given inline (heredocs, secrets never)

@@ -1,0 +1,286 @@
+"""RUN: an ExecOp to a process spec, run, and its upper directory committed as a layer."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import BuildError, Cancelled, ExecError
+from ..graph.ops import ExecMount, ExecOp
+from ..graph.vertex import Vertex
+from ..sandbox.spec import Mount, ProcessSpec
+from ..solver.ports import Record
+from .users import Account, lookup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..sandbox.spec import Cancel
+    from .local import LocalWorker
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TAIL = 200
+MAX_SECRET = 500 << 10
+
+
+def run_exec(worker: LocalWorker, vertex: Vertex, key: str, inputs: tuple[Record, ...], cancel: Cancel) -> str:
+    """Run one RUN step; gives the id of the new layer."""
+    op = vertex.op
+    if not isinstance(op, ExecOp):
+        raise TypeError("not an exec")
+    store = worker.p.layers
+    lowers = worker.dirs(inputs[0].layers)
+    account = lookup(worker.view(inputs[0].layers), op.user) if op.user else Account(0, 0, (), "/root")
+    active = store.new_active()
+    held: list[object] = []
+    try:
+        snapshotter = worker.p.snapshotter()
+        rootfs = snapshotter.prepare(lowers, active)
+        mounts, extra_env = _mounts(worker, op, inputs, held)
+        spec = ProcessSpec(
+            rootfs=rootfs, args=op.args, env=_environment(op, account, extra_env), cwd=op.cwd, uid=account.uid, gid=account.gid,
+            groups=account.groups, mounts=(*_etc_mounts(op), *mounts), hostname=op.hostname, network=op.network,
+            insecure=op.security == "insecure", arch=op.platform.arch if op.platform.os == "linux" else "", ulimits=op.ulimits,
+            shm_size=op.shm_size or 64 << 20, cgroup_parent=op.cgroup_parent, resources=op.resources, devices=op.devices,
+        )  # fmt: skip
+        tail = _Tail()
+
+        def output(stream: int, data: bytes) -> None:
+            tail.add(data)
+            worker.log(vertex, stream, data)
+
+        info = worker.p.executor().run(spec, output, cancel)
+        if cancel.is_set() and info.status != 0:
+            raise Cancelled("the build was cancelled")
+        if info.status != 0:
+            raise _failure(op, vertex, info.status, oom=info.oom, tail=tail.lines())
+        upper = snapshotter.finish(active, rootfs)
+        layer = key[:48]
+        store.commit(upper, layer)
+        return layer
+    finally:
+        for lock in reversed(held):
+            lock.__exit__(None, None, None)  # type: ignore[attr-defined]
+        active.close()
+
+
+def _failure(op: ExecOp, vertex: Vertex, status: int, *, oom: bool, tail: tuple[str, ...]) -> ExecError:
+    shown = " ".join(op.args)
+    message = f'process "{shown}" did not complete successfully: exit code: {status}'
+    hint = None
+    if oom:
+        message += " (out of memory)"
+        hint = "the step hit its memory limit; raise --resource memory=… or free memory on the host"
+    return ExecError(message, vertex=vertex.name, status=status, tail=tail, span=vertex.span, hint=hint)
+
+
+class _Tail:
+    """The last lines of a step's output, bounded."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def add(self, data: bytes) -> None:
+        self.data = (self.data + data)[-65536:]
+
+    def lines(self) -> tuple[str, ...]:
+        return tuple(self.data.decode("utf-8", "replace").splitlines()[-TAIL:])
+
+
+def _environment(op: ExecOp, account: Account, extra: list[str]) -> tuple[str, ...]:
+    env = list(op.env)
+    names = {e.partition("=")[0] for e in env}
+    for item in (*op.proxy_env, *extra):
+        if item.partition("=")[0] not in names:
+            env.append(item)
+    if "PATH" not in names:
+        env.append("PATH=" + DEFAULT_PATH)
+    if "HOME" not in names:
+        env.append("HOME=" + account.home)
+    return tuple(env)
+
+
+def _etc_mounts(op: ExecOp) -> tuple[Mount, ...]:
+    hosts = [f"127.0.0.1\tlocalhost {op.hostname}", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    hosts += [f"{ip}\t{name}" for name, ip in op.extra_hosts]
+    data = ("\n".join(hosts) + "\n").encode()
+    return (
+        Mount("/etc/hosts", "file", data=data, mode=0o644),
+        Mount("/etc/resolv.conf", "file", data=resolv_conf(host=op.network == "host"), mode=0o644),
+    )
+
+
+def resolv_conf(*, host: bool) -> bytes:
+    """The host's resolv.conf as a step may see it (spec dockerfile.md §8)."""
+    text = _read("/etc/resolv.conf")
+    servers = [w[1] for w in (line.split() for line in text.splitlines()) if len(w) > 1 and w[0] == "nameserver"]
+    if host:
+        return text.encode()
+    if servers == ["127.0.0.53"]:
+        text = _read("/run/systemd/resolve/resolv.conf") or text
+    kept = [line for line in text.splitlines() if not _loopback_server(line)]
+    if not any(line.startswith("nameserver") for line in kept):
+        kept += ["nameserver 8.8.8.8", "nameserver 8.8.4.4"]
+    return ("\n".join(kept) + "\n").encode()
+
+
+def _loopback_server(line: str) -> bool:
+    words = line.split()
+    return len(words) > 1 and words[0] == "nameserver" and (words[1].startswith("127.") or words[1] == "::1")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return f.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def _mounts(worker: LocalWorker, op: ExecOp, inputs: tuple[Record, ...], held: list[object]) -> tuple[list[Mount], list[str]]:
+    mounts: list[Mount] = []
+    env: list[str] = []
+    for m in op.mounts:
+        if m.kind == "file":
+            mounts.append(Mount(m.target, "file", data=m.content, mode=m.mode or 0o755, readonly=True))
+        elif m.kind == "tmpfs":
+            mounts.append(Mount(m.target, "tmpfs", size=m.size, mode=0o1777, readonly=m.readonly))
+        elif m.kind == "bind":
+            mounts.append(_bind(worker, m, inputs[m.input], op))
+        elif m.kind == "cache":
+            mounts.append(_cache(worker, m, op, inputs, held))
+        elif m.kind == "secret":
+            _secret(worker, m, mounts, env)
+        elif m.kind == "ssh":
+            _ssh(worker, m, mounts, env)
+    return mounts, env
+
+
+def _bind(worker: LocalWorker, m: ExecMount, record: Record, op: ExecOp) -> Mount:
+    if not record.layers:  # a local context: identity only
+        root = _context_root(worker, record)
+        if root is None:
+            return Mount(m.target, "tmpfs", readonly=m.readonly)
+        return Mount(m.target, "bind" if m.readonly else "overlay", source=root, subpath=m.selector, readonly=m.readonly, lowers=() if m.readonly else (root,))
+    dirs = worker.dirs(record.layers)
+    if len(dirs) == 1 and m.readonly:
+        return Mount(m.target, "bind", source=dirs[0], subpath=m.selector, readonly=True)
+    return Mount(m.target, "overlay", subpath=m.selector, readonly=m.readonly, lowers=tuple(dirs))
+
+
+def _context_root(worker: LocalWorker, record: Record) -> str | None:
+    """A host directory holding a local context as the build may see it (ignore rules applied)."""
+    from ..graph.ops import SourceOp
+    from ..solver.solve import _h
+
+    for name, tree in worker.p.contexts.items():
+        if _h("local", SourceOp("local", name).identifier) == record.identity:
+            return _materialized_context(worker, name, tree)
+    return None
+
+
+def _materialized_context(worker: LocalWorker, name: str, tree: object) -> str:
+    memo = "bind-context:" + name
+    with worker.lock_for(memo):
+        found = worker.stats.get(memo)
+        if isinstance(found, str):
+            return found
+        from .run_file import whole_tree_entries
+        from ..layer.copy import materialize
+
+        active = worker.p.new_active()
+        materialize(whole_tree_entries(tree), active.upper)  # type: ignore[arg-type]
+        worker.stats[memo] = active.upper
+        return active.upper
+
+
+def _cache(worker: LocalWorker, m: ExecMount, op: ExecOp, inputs: tuple[Record, ...], held: list[object]) -> Mount:
+    from hashlib import sha256
+
+    seed = f"|{inputs[m.input].identity}|{m.selector}" if m.input > 0 else ""
+    base = sha256(f"{m.id}{seed}".encode("utf-8", "surrogateescape")).hexdigest()[:40]
+    parent = os.path.join(worker.p.root, "cachemounts")
+    os.makedirs(parent, mode=0o700, exist_ok=True)
+    path = os.path.join(parent, base)
+    if m.sharing == "locked":
+        held.append(_FileLock(path + ".lock"))
+    elif m.sharing == "private":
+        n = 0
+        while True:
+            lock = _FileLock(f"{path}.lock", wait=False) if n == 0 else _FileLock(f"{path}-{n}.lock", wait=False)
+            if lock.held:
+                held.append(lock)
+                break
+            n += 1
+        path = path if n == 0 else f"{path}-{n}"
+    data = os.path.join(path, "data")
+    if not os.path.isdir(data):
+        _make_cache_dir(worker, m, inputs, path, data)
+    return Mount(m.target, "bind", source=data, readonly=m.readonly)
+
+
+def _make_cache_dir(worker: LocalWorker, m: ExecMount, inputs: tuple[Record, ...], path: str, data: str) -> None:
+    with worker.lock_for(path), _FileLock(path + ".make"):
+        if os.path.isdir(data):
+            return
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        tmp = data + ".new"
+        if m.input > 0 and inputs[m.input].layers:
+            from ..layer.copy import materialize
+            from .run_file import subtree_entries
+
+            os.makedirs(tmp, exist_ok=True)
+            materialize(subtree_entries(worker.view(inputs[m.input].layers), m.selector), tmp)
+        else:
+            os.makedirs(tmp, exist_ok=True)
+            os.chmod(tmp, m.mode if m.mode is not None else 0o755)
+            os.chown(tmp, m.uid, m.gid)
+        with open(os.path.join(path, "id"), "w", encoding="utf-8", errors="surrogateescape") as f:
+            f.write(m.id)
+        os.rename(tmp, data)
+
+
+class _FileLock:
+    """A lock on a file, for the length of a step; freed by the kernel if we die."""
+
+    def __init__(self, path: str, *, wait: bool = True) -> None:
+        import fcntl
+
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.held = True
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            self.held = False
+            os.close(self.fd)
+
+    def __enter__(self) -> _FileLock:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self.fd)
+
+
+def _secret(worker: LocalWorker, m: ExecMount, mounts: list[Mount], env: list[str]) -> None:
+    value = worker.p.secrets.get(m.id) if worker.p.secrets is not None else None
+    if value is None:
+        if m.required:
+            raise BuildError(f"secret {m.id}: not found", hint=f"pass --secret id={m.id},src=FILE")
+        return
+    if len(value) > MAX_SECRET:
+        raise BuildError(f"secret {m.id} too big. max size 500kB")
+    if m.env:
+        env.append(f"{m.env}={value.decode('utf-8', 'surrogateescape')}")
+    if m.target:
+        mounts.append(Mount(m.target, "file", data=value, mode=m.mode if m.mode is not None else 0o400, uid=m.uid, gid=m.gid))
+
+
+def _ssh(worker: LocalWorker, m: ExecMount, mounts: list[Mount], env: list[str]) -> None:
+    socket = worker.p.ssh.socket(m.id) if worker.p.ssh is not None else None
+    if socket is None:
+        if m.required:
+            raise BuildError(f'no SSH key "{m.id}" forwarded from the client', hint="pass --ssh default")
+        return
+    n = sum(e.startswith("SSH_AUTH_SOCK=") for e in env)
+    target = m.target or f"/run/buildkit/ssh_agent.{n}"
+    mounts.append(Mount(target, "bind", source=socket))
+    if n == 0:
+        env.append(f"SSH_AUTH_SOCK={target}")

@@ -1,0 +1,99 @@
+"""COPY, ADD and WORKDIR: planned as entries, written as a directory only when one is needed."""
+
+from __future__ import annotations
+
+from ..graph.ops import CopyOp, ExecOp, MkdirOp
+from ..graph.vertex import Vertex
+from ..layer.select import CopySpec, InlineFile, select
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..tree import Entry, Tree
+    from .local import LocalWorker
+
+
+def copy_spec(op: CopyOp, *, chown: tuple[int, int] | None = None) -> CopySpec:
+    """The op as the copier reads it."""
+    chmod = None
+    if op.chmod:
+        from ..dockerfile.numbers import parse_chmod
+
+        chmod = parse_chmod(op.chmod)
+    inline = tuple(InlineFile(n, c.encode("utf-8", "surrogateescape")) for n, c in op.files)
+    return CopySpec(
+        sources=op.sources, dest=op.dest, workdir=op.cwd or "/", chown=chown, chmod=chmod, parents=op.parents,
+        exclude=op.exclude, link=op.link, unpack=op.unpack, inline=inline,
+    )  # fmt: skip
+
+
+def selection_key(tree: Tree, vertex: Vertex, index: int) -> str:
+    """Content digest of what a vertex takes from an input tree."""
+    op = vertex.op
+    if isinstance(op, CopyOp):
+        from ..layer.digest import selection_digest
+
+        return selection_digest(tree, select(tree, copy_spec(op)))
+    if isinstance(op, ExecOp):
+        from ..layer.digest import subtree_digest
+
+        parts = [subtree_digest(tree, m.selector).hex() for m in op.mounts if m.input == index]
+        return "+".join(parts)
+    raise TypeError(f"{type(op).__name__} has no content inputs")
+
+
+def run_copy(worker: LocalWorker, op: CopyOp, key: str, base: tuple[str, ...], source: Tree | None) -> str:
+    """Plan a COPY/ADD; the layer stays a list of entries for now."""
+    from ..layer.copy import plan_copy
+    from ..snapshot.view import StackView
+
+    dest: Tree = StackView([]) if op.link else worker.view(base)
+    chown = None
+    if op.chown:
+        from .users import chown_ids
+
+        chown = chown_ids(dest, op.chown)
+    spec = copy_spec(op, chown=chown)
+    unpack = None
+    if op.unpack:
+        from ..source.archive import Unpacker
+
+        unpack = Unpacker(worker.scratch())
+    entries = plan_copy(source if source is not None else StackView([]), dest, spec, now_ns=worker.now_ns(), unpack=unpack)
+    layer = key[:48]
+    worker.pending[layer] = entries
+    if source is not None and not _is_context(worker, source):
+        worker.ensure_dir(layer)
+    return layer
+
+
+def _is_context(worker: LocalWorker, tree: Tree) -> bool:
+    return any(tree is t for t in worker.p.contexts.values())
+
+
+def run_mkdir(worker: LocalWorker, op: MkdirOp, key: str, base: tuple[str, ...]) -> str:
+    """WORKDIR: the directory and its missing parents, owned by the current user."""
+    from ..layer.copy import mkdir_entries
+
+    view = worker.view(base)
+    uid = gid = 0
+    if op.user:
+        from .users import lookup
+
+        account = lookup(view, op.user)
+        uid, gid = account.uid, account.gid
+    layer = key[:48]
+    worker.pending[layer] = mkdir_entries(view, op.path, 0o755, uid, gid, worker.now_ns())
+    return layer
+
+
+def subtree_entries(tree: Tree, path: str) -> list[Entry]:
+    """Entries that rebuild the subtree ``path`` of a tree at the root."""
+    from ..layer.copy import plan_copy
+    from ..snapshot.view import StackView
+
+    return plan_copy(tree, StackView([]), CopySpec(sources=("/" + path,), dest="/"))
+
+
+def whole_tree_entries(tree: Tree) -> list[Entry]:
+    """Entries of a whole tree."""
+    return subtree_entries(tree, "")

@@ -1,0 +1,159 @@
+"""What whole builds need: base images behind a real registry, and the program with a root of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+class Vertex:
+    """One step, as --progress=rawjson told it."""
+
+    def __init__(self, record: dict[str, object]) -> None:
+        self.name = str(record.get("name", ""))
+        self.cached = bool(record.get("cached"))
+        self.ran = bool(record.get("started")) and not self.cached
+        self.error = str(record.get("error", ""))
+
+    def __repr__(self) -> str:
+        return f"{'CACHED ' if self.cached else ''}{self.name}"
+
+
+def vertices(rawjson: str) -> list[Vertex]:
+    """The last state of every vertex, in the order they were first named."""
+    records: dict[str, dict[str, object]] = {}
+    for line in rawjson.splitlines():
+        if line.startswith("{"):
+            for record in json.loads(line).get("vertexes") or []:
+                records.setdefault(record["digest"], {}).update(record)
+    return [Vertex(record) for record in records.values()]
+
+
+class Lap:
+    """The program in a process of its own, with its own root, as a user calls it."""
+
+    def __init__(self, root: Path, config: Path | None) -> None:
+        self.root = root
+        self.env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("LAPSTRAKE_", "BUILDX_", "BUILDKIT_", "DOCKER_"))
+        }
+        self.env |= {"LAPSTRAKE_ROOT": str(root), "PYTHONPATH": str(PROJECT / "src")}
+        if config is not None:
+            self.env["LAPSTRAKE_CONFIG"] = str(config)
+
+    @property
+    def command(self) -> list[str]:
+        """The words that start the program."""
+        return [sys.executable, "-m", "lapstrake"]
+
+    def __call__(self, *words: object, check=True, timeout=300, env=None, **kw) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*self.command, *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**self.env, **(env or {})},
+            stdin=None if "input" in kw else subprocess.DEVNULL,
+            check=False,
+            **kw,
+        )
+        if check and done.returncode:
+            pytest.fail(f"lapstrake {' '.join(map(str, words))}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def build(self, context: object, *flags: object, **kw) -> list[Vertex]:
+        """Build, and return what happened step by step."""
+        return vertices(self("build", "--progress=rawjson", *flags, context, **kw).stderr)
+
+    def leftovers(self) -> list[str]:
+        """Mounts and processes that still refer to the root."""
+        name = str(self.root)
+        found = [line for line in Path("/proc/self/mounts").read_text().splitlines() if name in line]
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if name in words or name in os.readlink(process / "root"):
+                    found.append(f"process {process.name}: {words}")
+            except OSError:
+                continue
+        return found
+
+
+def need(*tools: str) -> None:
+    """Skip the test when a tool is missing."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed (scripts/setup.sh)")
+
+
+@pytest.fixture(scope="session")
+def bases() -> Path:
+    """The configuration under which the base images are found by their Docker Hub names."""
+    need("docker-registry", "skopeo", "mmdebstrap", "busybox")
+    for words in (["bases.py"], ["registry.py", "config"]):
+        done = subprocess.run(
+            [sys.executable, str(PROJECT / "scripts" / words[0]), *words[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            pytest.fail(f"scripts/{' '.join(words)}:\n{done.stderr}")
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def registry_address(bases: Path) -> str:
+    """host:port of the registry, for what a test pushes."""
+    return "localhost:" + bases.stem.rpartition("-")[2]
+
+
+@pytest.fixture(scope="session")
+def packages_in_reach() -> None:
+    """Debian's package servers, for what RUN apt-get needs."""
+    try:
+        urllib.request.urlopen("http://deb.debian.org/debian/dists/bookworm/InRelease", timeout=20).close()
+    except (OSError, urllib.error.URLError) as error:
+        pytest.skip(f"deb.debian.org is out of reach: {error}")
+
+
+@pytest.fixture
+def lap(tmp_path: Path, bases: Path):
+    """The program with an empty root; afterwards, nothing of it may be left running or mounted."""
+    program = Lap(tmp_path / "root", bases)
+    yield program
+    assert program.leftovers() == []
+
+
+@pytest.fixture(scope="session")
+def shared_lap(tmp_path_factory: pytest.TempPathFactory, bases: Path):
+    """The program with one root for the session: for builds that take long to do from nothing."""
+    program = Lap(tmp_path_factory.mktemp("shared") / "root", bases)
+    yield program
+    assert program.leftovers() == []
+
+
+@pytest.fixture
+def context(tmp_path: Path):
+    """Make a build context: context({"Dockerfile": "...", "dir/file": "..."})."""
+
+    def make(files: dict[str, str | bytes], name: str = "context") -> Path:
+        for path, content in files.items():
+            target = tmp_path / name / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content.encode() if isinstance(content, str) else content)
+        return tmp_path / name
+
+    return make

@@ -1,0 +1,84 @@
+"""Looking at images with other people's tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from tests.conftest import need
+
+
+def tool(*words: object, **kw) -> str:
+    """Run a foreign program and return what it printed."""
+    need(str(words[0]))
+    done = subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **kw
+    )
+    assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def raw(reference: str) -> dict:
+    """What skopeo sees: the manifest or index itself."""
+    return json.loads(tool("skopeo", "inspect", "--raw", "--tls-verify=false", reference))
+
+
+def platforms(index: dict) -> list[str]:
+    """The platforms of an index, attestations left out."""
+    return [
+        f"{p['os']}/{p['architecture']}"
+        for p in (m["platform"] for m in index["manifests"])
+        if p["os"] != "unknown"
+    ]
+
+
+def unpack(layout: Path, tag: str, bundle: Path) -> Path:
+    """umoci unpacks the image into a runtime bundle; returns its root."""
+    rootless = () if os.geteuid() == 0 else ("--rootless",)
+    tool("umoci", "unpack", *rootless, "--image", f"{layout}:{tag}", bundle)
+    return bundle / "rootfs"
+
+
+def pick(layout: Path, tag: str, arch: str, into: Path) -> Path:
+    """One platform of a multi-platform layout, as a layout of its own, copied by skopeo."""
+    tool("skopeo", "--override-os", "linux", "--override-arch", arch, "copy", "-q",
+         f"oci:{layout}:{tag}", f"oci:{into}:{tag}")
+    return into
+
+
+def crun(bundle: Path) -> str:
+    """Run the bundle as umoci wrote it, without its terminal and with the host's network and cgroup."""
+    path = bundle / "config.json"
+    spec = json.loads(path.read_text())
+    spec["process"]["terminal"] = False
+    spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] not in ("network", "cgroup")]
+    spec["linux"].pop("resources", None)
+    path.write_text(json.dumps(spec))
+    return tool("crun", "--cgroup-manager=disabled", "run", "--bundle", bundle, f"lapstrake-{os.getpid()}-{bundle.name}")
+
+
+def listing(root: Path) -> dict[str, tuple]:
+    """Every path below, with what makes it what it is."""
+    found = {}
+    for directory, names, files in os.walk(root):
+        for name in names + files:
+            path = Path(directory, name)
+            status = path.lstat()
+            content = os.readlink(path) if path.is_symlink() else status.st_size if path.is_file() else 0
+            found[str(path.relative_to(root))] = (status.st_mode, status.st_uid, status.st_gid, content)
+    return found
+
+
+# e_machine of ELF; the first bytes of the others
+_MACHINES = {"linux/amd64": 0x3E, "linux/arm64": 0xB7}
+_MAGIC = {"windows/amd64": b"MZ", "darwin/arm64": b"\xcf\xfa\xed\xfe\x0c\x00\x00\x01"}
+
+
+def is_of_platform(binary: Path, platform: str) -> bool:
+    """Whether an executable is one of the platform."""
+    data = binary.read_bytes()
+    if platform in _MAGIC:
+        return data.startswith(_MAGIC[platform])
+    return data[:4] == b"\x7fELF" and int.from_bytes(data[18:20], "little") == _MACHINES[platform]
