@@ -27,9 +27,10 @@ def _check(session: nox.Session, *command: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and likely mistakes."""
+    """Style, likely mistakes and format."""
     _ready(session)
     _check(session, "ruff", "check", "--output-format=concise", *session.posargs)
+    _check(session, "ruff", "format", "--check")
 
 
 @nox.session

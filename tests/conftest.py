@@ -58,7 +58,9 @@ class Lap:
         """The words that start the program."""
         return [sys.executable, "-m", "lapstrake"]
 
-    def __call__(self, *words: object, check=True, timeout=300, env=None, **kw) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: object, check=True, timeout=300, env=None, **kw
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*self.command, *map(str, words)],
             capture_output=True,
@@ -70,7 +72,9 @@ class Lap:
             **kw,
         )
         if check and done.returncode:
-            pytest.fail(f"lapstrake {' '.join(map(str, words))}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+            pytest.fail(
+                f"lapstrake {' '.join(map(str, words))}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
     def build(self, context: object, *flags: object, **kw) -> list[Vertex]:

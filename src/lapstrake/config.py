@@ -26,7 +26,7 @@ class Settings(Value):
     """
 
     root: str
-    config: Mapping[str, object] = {}  # noqa: RUF012 - never changed, like every value
+    config: Mapping[str, object] = {}
     config_path: str = ""
     docker_config: str = ""
     builders_dir: str = ""
@@ -44,19 +44,24 @@ class Settings(Value):
     snapshotter: str = "auto"
     network: str = ""
     jobs: int = 0
-    registry: Mapping[str, object] = {}  # noqa: RUF012
+    registry: Mapping[str, object] = {}
     proxies: tuple[tuple[str, str], ...] = ()
     tmp: str = "/tmp"
     home: str = ""
     uid: int = 0
-    environ: Mapping[str, str] = {}  # noqa: RUF012
+    environ: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
         return f"Settings(root={self.root!r}, config_path={self.config_path!r})"  # environ may hold secrets
 
 
 def load(
-    root: str | None = None, config: str | None = None, environ: Mapping[str, str] | None = None, *, builder: str = "", debug: bool = False
+    root: str | None = None,
+    config: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    builder: str = "",
+    debug: bool = False,
 ) -> Settings:
     """Read everything.  Arguments win over variables, variables over the file, the file over defaults."""
     env = dict(os.environ) if environ is None else dict(environ)
@@ -72,7 +77,9 @@ def load(
         table = _read_toml(path, must_exist=False)
     build = _table(table, "build", path)
     docker = env.get("DOCKER_CONFIG", "") or os.path.join(home, ".docker")
-    base = root or env.get("LAPSTRAKE_ROOT", "") or _text(table, "root", path) or _default_root(env, home, uid)
+    base = (
+        root or env.get("LAPSTRAKE_ROOT", "") or _text(table, "root", path) or _default_root(env, home, uid)
+    )
     base = os.path.abspath(os.path.expanduser(base))
 
     def pick(variable: str, key: str, default: str = "") -> str:
@@ -125,7 +132,9 @@ def _read_toml(path: str, *, must_exist: bool) -> dict[str, object]:
             data = f.read(_MAX_CONFIG + 1)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as e:
         if must_exist:
-            raise UsageError(f"failed to read configuration {path}: {e.strerror}", hint="see --config and LAPSTRAKE_CONFIG") from None
+            raise UsageError(
+                f"failed to read configuration {path}: {e.strerror}", hint="see --config and LAPSTRAKE_CONFIG"
+            ) from None
         return {}
     except OSError as e:
         raise UsageError(f"failed to read configuration {path}: {e.strerror}") from None

@@ -59,7 +59,9 @@ def _shift(value: int, ranges: tuple[tuple[int, int, int], ...], source: int) ->
 def read_xattrs(target: str | int) -> tuple[tuple[tuple[str, bytes], ...], Mapping[str, bytes]]:
     """(what belongs in a layer, sorted; overlayfs' and our own marks by bare name)."""
     try:
-        names = os.listxattr(target, follow_symlinks=False) if isinstance(target, str) else os.listxattr(target)
+        names = (
+            os.listxattr(target, follow_symlinks=False) if isinstance(target, str) else os.listxattr(target)
+        )
     except OSError:
         return (), _NOTHING
     if not names:
@@ -70,7 +72,11 @@ def read_xattrs(target: str | int) -> tuple[tuple[tuple[str, bytes], ...], Mappi
         if name == "security.selinux" or name.startswith("system."):
             continue
         try:
-            value = os.getxattr(target, name, follow_symlinks=False) if isinstance(target, str) else os.getxattr(target, name)
+            value = (
+                os.getxattr(target, name, follow_symlinks=False)
+                if isinstance(target, str)
+                else os.getxattr(target, name)
+            )
         except OSError:
             continue
         if name.startswith(_OVERLAY):
@@ -84,7 +90,11 @@ def read_xattrs(target: str | int) -> tuple[tuple[tuple[str, bytes], ...], Mappi
 
 
 def make_node(
-    st: os.stat_result, xattrs: tuple[tuple[str, bytes], ...], marks: Mapping[str, bytes], linkname: str = "", idmap: IdMap | None = None
+    st: os.stat_result,
+    xattrs: tuple[tuple[str, bytes], ...],
+    marks: Mapping[str, bytes],
+    linkname: str = "",
+    idmap: IdMap | None = None,
 ) -> Node:
     """The ``Node`` of a stat result."""
     mode = st.st_mode

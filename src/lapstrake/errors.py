@@ -1,15 +1,15 @@
 """Every failure a user can meet.  Nothing here prints; ``cli.present`` does.
 
-    BuildError                      exit code 1
-      UsageError                    2   wrong flags, values, combinations
-      DockerfileError               1   one per problem, with a span
-      ResolveError                  1   a registry, git or HTTP source said no
-      ExecError                     1   a RUN step failed
-      SandboxError                  1   the host lacks something
-      CacheError                    1   a cache can't be read or written (imports: warn, go on)
-      ExportError                   1   an output can't be written
-      StoreError                    1   Lapstrake's own store
-      Cancelled                     130 Ctrl-C, SIGTERM or a failed sibling
+BuildError                      exit code 1
+  UsageError                    2   wrong flags, values, combinations
+  DockerfileError               1   one per problem, with a span
+  ResolveError                  1   a registry, git or HTTP source said no
+  ExecError                     1   a RUN step failed
+  SandboxError                  1   the host lacks something
+  CacheError                    1   a cache can't be read or written (imports: warn, go on)
+  ExportError                   1   an output can't be written
+  StoreError                    1   Lapstrake's own store
+  Cancelled                     130 Ctrl-C, SIGTERM or a failed sibling
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class BuildError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, span: Span | None = None, hint: str | None = None, exit_code: int | None = None):
+    def __init__(
+        self, message: str, *, span: Span | None = None, hint: str | None = None, exit_code: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.span = span
@@ -49,7 +51,14 @@ class UsageError(BuildError):
 class DockerfileError(BuildError):
     """The Dockerfile is wrong.  ``others`` holds further problems of the same file."""
 
-    def __init__(self, message: str, *, span: Span | None = None, hint: str | None = None, others: tuple[DockerfileError, ...] = ()):
+    def __init__(
+        self,
+        message: str,
+        *,
+        span: Span | None = None,
+        hint: str | None = None,
+        others: tuple[DockerfileError, ...] = (),
+    ) -> None:
         super().__init__(message, span=span, hint=hint)
         self.others = others
 
@@ -57,7 +66,16 @@ class DockerfileError(BuildError):
 class ResolveError(BuildError):
     """A remote source failed.  ``code``: registry error code; ``status``: HTTP status."""
 
-    def __init__(self, message: str, *, code: str = "", status: int = 0, temporary: bool = False, span: Span | None = None, hint: str | None = None):
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        status: int = 0,
+        temporary: bool = False,
+        span: Span | None = None,
+        hint: str | None = None,
+    ) -> None:
         super().__init__(message, span=span, hint=hint)
         self.code = code
         self.status = status
@@ -67,7 +85,17 @@ class ResolveError(BuildError):
 class ExecError(BuildError):
     """A RUN step failed.  ``status``: exit code (128+n for a signal); ``tail``: its last log lines."""
 
-    def __init__(self, message: str, *, vertex: str = "", status: int = 1, tail: tuple[str, ...] = (), log_path: str = "", span: Span | None = None, hint: str | None = None):
+    def __init__(
+        self,
+        message: str,
+        *,
+        vertex: str = "",
+        status: int = 1,
+        tail: tuple[str, ...] = (),
+        log_path: str = "",
+        span: Span | None = None,
+        hint: str | None = None,
+    ) -> None:
         super().__init__(message, span=span, hint=hint)
         self.vertex = vertex
         self.status = status

@@ -46,7 +46,11 @@ class Created(Value):
     @property
     def metadata(self) -> dict[str, Any]:
         """For ``--metadata-file``."""
-        return {"containerimage.digest": self.descriptor.digest, "containerimage.descriptor": self.descriptor.to_json(), "image.name": ",".join(self.names)}
+        return {
+            "containerimage.digest": self.descriptor.digest,
+            "containerimage.descriptor": self.descriptor.to_json(),
+            "image.name": ",".join(self.names),
+        }
 
 
 class Source(Value):
@@ -91,7 +95,9 @@ class RemoteBlobs:
             if desc.size > 64 << 20:
                 raise ResolveError(f"{digest} is too big to be read as a document")
             parts: list[bytes] = []
-            self._tools.client(ref.registry, False).fetch_blob(ref, desc, lambda block: parts.append(bytes(block)))
+            self._tools.client(ref.registry, False).fetch_blob(
+                ref, desc, lambda block: parts.append(bytes(block))
+            )
             raw = b"".join(parts)
         self._docs[digest] = raw
         return raw
@@ -123,7 +129,9 @@ class RemoteBlobs:
 
     def open(self, digest: str) -> BinaryIO:
         """A reader."""
-        if digest in self._docs or (digest in self._where and self._where[digest][0].media_type in (*INDEXES, *MANIFESTS)):
+        if digest in self._docs or (
+            digest in self._where and self._where[digest][0].media_type in (*INDEXES, *MANIFESTS)
+        ):
             import io
 
             return io.BytesIO(self.document(digest))
@@ -159,12 +167,18 @@ def resolve_source(tools: Tools, text: str, target: Reference | None) -> Source:
         raise UsageError(f"can't resolve {text} without a repository", hint="give a --tag, or name@digest")
     found = resolve(tools, target.with_tag("").with_digest(text).full)
     if wanted is not None:
-        found = replace(found, descriptor=replace(found.descriptor, platform=wanted.platform, annotations=wanted.annotations))
+        found = replace(
+            found,
+            descriptor=replace(found.descriptor, platform=wanted.platform, annotations=wanted.annotations),
+        )
     return found
 
 
-def create(tools: Tools, sources: Sequence[str], tags: Sequence[str], options: CreateOptions = CreateOptions()) -> Created:  # noqa: B008  (a frozen value)
+def create(
+    tools: Tools, sources: Sequence[str], tags: Sequence[str], options: CreateOptions | None = None
+) -> Created:
     """Join sources under new tags; attestations travel with their images."""
+    options = options or CreateOptions()
     if not tags and not options.dry_run:
         raise UsageError("can't push without tags: repository is required")
     targets = [parse_reference(t) for t in tags]
@@ -192,7 +206,9 @@ def create(tools: Tools, sources: Sequence[str], tags: Sequence[str], options: C
     return Created(desc, raw, names)
 
 
-def combine(found: Sequence[Source], document: Callable[[str], bytes], options: CreateOptions) -> tuple[Descriptor, bytes]:
+def combine(
+    found: Sequence[Source], document: Callable[[str], bytes], options: CreateOptions
+) -> tuple[Descriptor, bytes]:
     """The top document of ``create``: pure, given the documents."""
     only = found[0] if len(found) == 1 else None
     plain = not options.annotations and not options.platforms
@@ -200,7 +216,10 @@ def combine(found: Sequence[Source], document: Callable[[str], bytes], options: 
         return replace(only.descriptor, platform=None, annotations=()), only.raw
     for level, _, _, _ in options.annotations:
         if level not in ("index", "manifest-descriptor"):
-            raise UsageError(f"annotation type {level} is not supported by imagetools create", hint="use index: or manifest-descriptor:")
+            raise UsageError(
+                f"annotation type {level} is not supported by imagetools create",
+                hint="use index: or manifest-descriptor:",
+            )
     entries: list[Descriptor] = []
     for source in found:
         entries = _merge(entries, _entries(source, document))
@@ -224,7 +243,9 @@ def _entries(source: Source, document: Callable[[str], bytes]) -> list[Descripto
         return list(below)
     desc = source.descriptor
     if desc.platform is None and not is_attestation(desc):
-        desc = replace(desc, platform=Platform.from_json(codec.loads(document(below[0].digest), "image config")))
+        desc = replace(
+            desc, platform=Platform.from_json(codec.loads(document(below[0].digest), "image config"))
+        )
     return [desc]
 
 
@@ -233,8 +254,16 @@ def _merge(old: list[Descriptor], new: list[Descriptor]) -> list[Descriptor]:
     images = [d for d in new if not is_attestation(d)]
     fresh = {d.digest for d in new}
     platforms = {d.platform for d in images if d.platform is not None}
-    gone = {d.digest for d in old if not is_attestation(d) and d.platform in platforms and d.digest not in fresh}
-    kept = [d for d in old if d.digest not in gone and d.digest not in fresh and not (is_attestation(d) and dict(d.annotations).get(REFERENCE_DIGEST) in gone)]
+    gone = {
+        d.digest for d in old if not is_attestation(d) and d.platform in platforms and d.digest not in fresh
+    }
+    kept = [
+        d
+        for d in old
+        if d.digest not in gone
+        and d.digest not in fresh
+        and not (is_attestation(d) and dict(d.annotations).get(REFERENCE_DIGEST) in gone)
+    ]
     joined = kept + new
     return [d for d in joined if not is_attestation(d)] + [d for d in joined if is_attestation(d)]
 
@@ -243,9 +272,13 @@ def _only(entries: list[Descriptor], platforms: Sequence[Platform]) -> list[Desc
     images = [d for d in entries if not is_attestation(d) and d.platform in platforms]
     missing = [p for p in platforms if p not in [d.platform for d in images]]
     if missing:
-        raise ResolveError(f"no match for platform in manifest: {missing[0]}: not found", code="NOT_FOUND", status=404)
+        raise ResolveError(
+            f"no match for platform in manifest: {missing[0]}: not found", code="NOT_FOUND", status=404
+        )
     digests = {d.digest for d in images}
-    return images + [d for d in entries if is_attestation(d) and dict(d.annotations).get(REFERENCE_DIGEST) in digests]
+    return images + [
+        d for d in entries if is_attestation(d) and dict(d.annotations).get(REFERENCE_DIGEST) in digests
+    ]
 
 
 def _annotate(entries: list[Descriptor], options: CreateOptions) -> list[Descriptor]:
@@ -282,7 +315,12 @@ class Inspection:
     @property
     def manifest(self) -> dict[str, Any]:
         """``.Manifest``: the top document with its digest and size."""
-        return {**codec.loads(self.raw, "manifest"), "mediaType": self.source.descriptor.media_type, "digest": self.source.descriptor.digest, "size": self.source.descriptor.size}
+        return {
+            **codec.loads(self.raw, "manifest"),
+            "mediaType": self.source.descriptor.media_type,
+            "digest": self.source.descriptor.digest,
+            "size": self.source.descriptor.size,
+        }
 
     def _manifests(self) -> list[Descriptor]:
         if self.source.descriptor.media_type in INDEXES:
@@ -295,7 +333,11 @@ class Inspection:
 
     def image(self) -> dict[str, Any]:
         """``.Image``: the config, or one per platform."""
-        images = {str(d.platform or Platform.from_json(self._config(d))): self._config(d) for d in self._manifests() if not is_attestation(d)}
+        images = {
+            str(d.platform or Platform.from_json(self._config(d))): self._config(d)
+            for d in self._manifests()
+            if not is_attestation(d)
+        }
         return next(iter(images.values())) if len(images) == 1 else images
 
     def _attested(self, prefix: str, key: str) -> dict[str, Any]:
@@ -322,7 +364,11 @@ class Inspection:
 
     def text(self) -> str:
         """The default form."""
-        lines = [f"Name:      {self.name}", f"MediaType: {self.source.descriptor.media_type}", f"Digest:    {self.source.descriptor.digest}"]
+        lines = [
+            f"Name:      {self.name}",
+            f"MediaType: {self.source.descriptor.media_type}",
+            f"Digest:    {self.source.descriptor.digest}",
+        ]
         if self.source.descriptor.media_type in (OCI_INDEX, DOCKER_LIST):
             lines += ["           ", "Manifests: "]
             base = self.source.ref.with_digest("")
@@ -361,9 +407,18 @@ class Inspection:
             value: Any = {"name": self.name, "manifest": self.manifest, "image": self.image()}
         else:
             first, *more = path.removeprefix(".").split(".")
-            parts: dict[str, Callable[[], Any]] = {"Name": lambda: self.name, "Manifest": lambda: self.manifest, "Image": self.image, "SBOM": self.sbom, "Provenance": self.provenance}
+            parts: dict[str, Callable[[], Any]] = {
+                "Name": lambda: self.name,
+                "Manifest": lambda: self.manifest,
+                "Image": self.image,
+                "SBOM": self.sbom,
+                "Provenance": self.provenance,
+            }
             if not path.startswith(".") or first not in parts:
-                raise UsageError(f"invalid template expression {expression!r}", hint="fields are .Name .Manifest .Image .SBOM .Provenance")
+                raise UsageError(
+                    f"invalid template expression {expression!r}",
+                    hint="fields are .Name .Manifest .Image .SBOM .Provenance",
+                )
             value = parts[first]()
             for key in more:
                 names = {k.lower(): k for k in value} if isinstance(value, dict) else {}
@@ -373,4 +428,3 @@ class Inspection:
         if as_json or isinstance(value, (dict, list)):
             return json.dumps(value, indent=2, ensure_ascii=False)
         return str(value)
-

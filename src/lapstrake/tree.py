@@ -41,7 +41,9 @@ class Tree(Protocol):
     def lstat(self, path: str) -> Node | None: ...
     def listdir(self, path: str) -> Iterable[str]: ...  # names, any order; [] for a non-directory
     def open(self, path: str) -> BinaryIO: ...  # a regular file; O_NOFOLLOW all the way
-    def real_path(self, path: str) -> str | None: ...  # host path for reflink/copy_file_range, if there is one
+    def real_path(
+        self, path: str
+    ) -> str | None: ...  # host path for reflink/copy_file_range, if there is one
 
 
 class Entry(Value):

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar, dataclass_transform
+    from typing import Any, ClassVar, TypeVar, dataclass_transform
 
     T = TypeVar("T", bound="Value")
 else:
 
-    def dataclass_transform(**_kw):  # the real one lives in typing (6 ms)
+    def dataclass_transform(**_kw: object) -> object:  # the real one lives in typing (6 ms)
         return lambda cls: cls
 
 
@@ -47,8 +47,8 @@ class Value(metaclass=ValueMeta):
     """Base of all frozen values.  Subclass and annotate; defaults must be immutable."""
 
     if TYPE_CHECKING:
-        __fields__: tuple[str, ...] = ()
-        __defaults__: dict[str, Any] = {}
+        __fields__: ClassVar[tuple[str, ...]] = ()
+        __defaults__: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         fields = self.__fields__
@@ -65,7 +65,7 @@ class Value(metaclass=ValueMeta):
             else:
                 raise TypeError(f"{type(self).__name__} needs {name!r}")
         if kw:
-            raise TypeError(f"{type(self).__name__} has no {sorted(kw)[0]!r}")
+            raise TypeError(f"{type(self).__name__} has no {min(kw)!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen")

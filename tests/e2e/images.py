@@ -43,8 +43,17 @@ def unpack(layout: Path, tag: str, bundle: Path) -> Path:
 
 def pick(layout: Path, tag: str, arch: str, into: Path) -> Path:
     """One platform of a multi-platform layout, as a layout of its own, copied by skopeo."""
-    tool("skopeo", "--override-os", "linux", "--override-arch", arch, "copy", "-q",
-         f"oci:{layout}:{tag}", f"oci:{into}:{tag}")
+    tool(
+        "skopeo",
+        "--override-os",
+        "linux",
+        "--override-arch",
+        arch,
+        "copy",
+        "-q",
+        f"oci:{layout}:{tag}",
+        f"oci:{into}:{tag}",
+    )
     return into
 
 
@@ -53,10 +62,19 @@ def crun(bundle: Path) -> str:
     path = bundle / "config.json"
     spec = json.loads(path.read_text())
     spec["process"]["terminal"] = False
-    spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] not in ("network", "cgroup")]
+    spec["linux"]["namespaces"] = [
+        n for n in spec["linux"]["namespaces"] if n["type"] not in ("network", "cgroup")
+    ]
     spec["linux"].pop("resources", None)
     path.write_text(json.dumps(spec))
-    return tool("crun", "--cgroup-manager=disabled", "run", "--bundle", bundle, f"lapstrake-{os.getpid()}-{bundle.name}")
+    return tool(
+        "crun",
+        "--cgroup-manager=disabled",
+        "run",
+        "--bundle",
+        bundle,
+        f"lapstrake-{os.getpid()}-{bundle.name}",
+    )
 
 
 def listing(root: Path) -> dict[str, tuple]:

@@ -10,7 +10,6 @@ import tarfile
 import time
 
 import pytest
-
 from tests.conftest import PROJECT, Lap, need
 from tests.e2e.images import platforms, raw, tool
 
@@ -20,15 +19,35 @@ pytestmark = pytest.mark.e2e
 def test_several_outputs_of_one_build(lap, context, tmp_path):
     directory = context({"Dockerfile": "FROM busybox\nCOPY a /a\nLABEL from=file\n", "a": "a"})
     layout, archive, plain, docker = (tmp_path / n for n in ("layout", "oci.tar", "plain.tar", "docker.tar"))
-    lap("build", directory, "-t", "outputs", "--label", "x=y", "--iidfile", tmp_path / "iid",
-        "--metadata-file", tmp_path / "metadata",
-        "-o", f"type=oci,dest={layout},tar=false", "-o", f"type=oci,dest={archive}",
-        "-o", f"type=docker,dest={docker}", "-o", f"type=tar,dest={plain}",
-        "-o", f"type=local,dest={tmp_path / 'files'}")
+    lap(
+        "build",
+        directory,
+        "-t",
+        "outputs",
+        "--label",
+        "x=y",
+        "--iidfile",
+        tmp_path / "iid",
+        "--metadata-file",
+        tmp_path / "metadata",
+        "-o",
+        f"type=oci,dest={layout},tar=false",
+        "-o",
+        f"type=oci,dest={archive}",
+        "-o",
+        f"type=docker,dest={docker}",
+        "-o",
+        f"type=tar,dest={plain}",
+        "-o",
+        f"type=local,dest={tmp_path / 'files'}",
+    )
     config = json.loads(tool("skopeo", "inspect", "--config", "--raw", f"oci:{layout}"))
     assert config["config"]["Labels"] == {"from": "file", "x": "y"}
     assert raw(f"oci-archive:{archive}") == raw(f"oci:{layout}")
-    assert json.loads(tool("skopeo", "inspect", "--config", "--raw", f"docker-archive:{docker}"))["config"] == config["config"]
+    assert (
+        json.loads(tool("skopeo", "inspect", "--config", "--raw", f"docker-archive:{docker}"))["config"]
+        == config["config"]
+    )
     with tarfile.open(plain) as tar:
         assert tar.extractfile("a").read() == b"a"
     assert (tmp_path / "files" / "a").read_text() == "a"
@@ -64,10 +83,19 @@ def test_a_base_that_is_not_there(lap, context):
 
 
 def test_interrupting_leaves_nothing_behind(lap, context):
-    directory = context({"Dockerfile": "FROM busybox AS a\nRUN echo started; sleep 4711\n"
-                                       "FROM busybox AS b\nRUN sleep 4712\nFROM busybox\nCOPY --from=a / /\nCOPY --from=b / /\n"})
-    process = subprocess.Popen([*lap.command, "build", "--progress=plain", str(directory)], env=lap.env,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    directory = context(
+        {
+            "Dockerfile": "FROM busybox AS a\nRUN echo started; sleep 4711\n"
+            "FROM busybox AS b\nRUN sleep 4712\nFROM busybox\nCOPY --from=a / /\nCOPY --from=b / /\n"
+        }
+    )
+    process = subprocess.Popen(
+        [*lap.command, "build", "--progress=plain", str(directory)],
+        env=lap.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     for line in process.stderr:
         if line.rstrip().endswith(" started") and "echo" not in line:
             break
@@ -105,8 +133,10 @@ def test_independent_stages_run_side_by_side(lap, context):
 
 
 def test_run_takes_what_the_image_says(lap, context):
-    text = ("FROM busybox\nRUN adduser -D -u 1234 someone\nENV GREETING=hi\nWORKDIR /here\nUSER someone\n"
-            'ENTRYPOINT ["/bin/sh", "-c", "echo $GREETING; id -u; pwd; exit 3"]\n')
+    text = (
+        "FROM busybox\nRUN adduser -D -u 1234 someone\nENV GREETING=hi\nWORKDIR /here\nUSER someone\n"
+        'ENTRYPOINT ["/bin/sh", "-c", "echo $GREETING; id -u; pwd; exit 3"]\n'
+    )
     lap("build", "-t", "runs", context({"Dockerfile": text}))
     done = lap("run", "runs", check=False)
     assert (done.stdout, done.returncode) == ("hi\n1234\n/here\n", 3)
@@ -137,7 +167,13 @@ def test_executors(lap, context, executor):
 
 
 def test_images_and_inspect(lap, context):
-    lap("build", "-t", "some:tag", "--platform=linux/amd64,linux/arm64", context({"Dockerfile": "FROM busybox\nLABEL a=b\n"}))
+    lap(
+        "build",
+        "-t",
+        "some:tag",
+        "--platform=linux/amd64,linux/arm64",
+        context({"Dockerfile": "FROM busybox\nLABEL a=b\n"}),
+    )
     listed = lap("images").stdout
     assert "some" in listed and "tag" in listed
     assert "arm64" in lap("inspect", "some:tag").stdout
@@ -145,8 +181,14 @@ def test_images_and_inspect(lap, context):
 
 def test_several_platforms_pushed_and_pulled_back(lap, context, registry_address):
     name = f"{registry_address}/e2e/chain"
-    lap("build", "--push", "-t", f"{name}:1", "--platform=linux/arm64,linux/amd64",
-        context({"Dockerfile": "FROM busybox\nCOPY a /a\n", "a": "1"}))
+    lap(
+        "build",
+        "--push",
+        "-t",
+        f"{name}:1",
+        "--platform=linux/arm64,linux/amd64",
+        context({"Dockerfile": "FROM busybox\nCOPY a /a\n", "a": "1"}),
+    )
     assert platforms(raw(f"docker://{name}:1")) == ["linux/arm64", "linux/amd64"]
     lap("build", "-t", "child", context({"Dockerfile": f"FROM {name}:1\nCMD cat /a\n"}, "child"))
     assert lap("run", "child").stdout == "1"
@@ -160,7 +202,13 @@ def test_the_python_api(lap, context):
         "result = lapstrake.build(sys.argv[1], tags=['api'], on_event=seen.append)\n"
         "print(result.digest, len(seen) > 2)\n"
     )
-    done = subprocess.run([*lap.command[:1], "-c", code, str(directory)], env=lap.env, text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        [*lap.command[:1], "-c", code, str(directory)],
+        env=lap.env,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     digest, events = done.stdout.split()
     assert digest.startswith("sha256:") and events == "True"
@@ -193,7 +241,9 @@ def test_as_an_ordinary_user(context, tmp_path, bases, subordinate):
         (tmp_path / name).write_text(base + text)
         binds.append(f"mount --bind {tmp_path / name} /etc/{name}")
     (tmp_path / "config.toml").write_text(bases.read_text())
-    text = "FROM busybox\nRUN echo mine > /mine && id -u > /uid\nCOPY a /a\n" + ("RUN chown 7:7 /mine\n" if subordinate else "")
+    text = "FROM busybox\nRUN echo mine > /mine && id -u > /uid\nCOPY a /a\n" + (
+        "RUN chown 7:7 /mine\n" if subordinate else ""
+    )
     directory = context({"Dockerfile": text, "a": "a"})
     os.chown(home, 4242, 4242)
     for parent in [tmp_path, *tmp_path.parents]:
@@ -201,15 +251,43 @@ def test_as_an_ordinary_user(context, tmp_path, bases, subordinate):
             parent.chmod(parent.stat().st_mode | 0o011)
     program = Lap(home / "root", tmp_path / "config.toml")
     env = {**program.env, "HOME": str(home), "XDG_RUNTIME_DIR": ""}
-    reach = subprocess.run(["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", program.command[0], "-c",
-                            "import lapstrake"], env=env, capture_output=True, text=True, check=False)
+    reach = subprocess.run(
+        [
+            "setpriv",
+            "--reuid=4242",
+            "--regid=4242",
+            "--clear-groups",
+            program.command[0],
+            "-c",
+            "import lapstrake",
+        ],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if reach.returncode:
         pytest.skip(f"an ordinary user cannot read the checkout: {reach.stderr[-200:]}")
-    script = " && ".join([*binds, 'exec setpriv --reuid=4242 --regid=4242 --clear-groups --bounding-set=-all "$@"'])
+    script = " && ".join(
+        [*binds, 'exec setpriv --reuid=4242 --regid=4242 --clear-groups --bounding-set=-all "$@"']
+    )
     script = script.replace(" --bounding-set=-all", "")
     words = ["unshare", "-m", "sh", "-c", script, "sh", *program.command]
-    tool(*words, "build", "--progress=plain", "-t", "mine", "-o", "type=image", "-o", f"type=oci,dest={home}/out.tar",
-         "-o", f"type=tar,dest={home}/files.tar", directory, env=env)
+    tool(
+        *words,
+        "build",
+        "--progress=plain",
+        "-t",
+        "mine",
+        "-o",
+        "type=image",
+        "-o",
+        f"type=oci,dest={home}/out.tar",
+        "-o",
+        f"type=tar,dest={home}/files.tar",
+        directory,
+        env=env,
+    )
     with tarfile.open(home / "files.tar") as tar:
         member = tar.getmember("mine")
         assert (member.uid, member.gid) == ((7, 7) if subordinate else (0, 0))

@@ -22,8 +22,11 @@ COPY --from=first /from-a /from-a
 
 def ran(steps):
     """Which instructions ran."""
-    return [s.name.partition("] ")[2] for s in steps if s.ran and " internal" not in s.name
-            and any(word in s.name for word in ("RUN", "COPY", "ADD"))]
+    return [
+        s.name.partition("] ")[2]
+        for s in steps
+        if s.ran and " internal" not in s.name and any(word in s.name for word in ("RUN", "COPY", "ADD"))
+    ]
 
 
 @pytest.fixture
@@ -35,7 +38,9 @@ def built(lap, context):
 
 def test_an_identical_build_runs_nothing_and_needs_no_registry(lap, built, tmp_path):
     nowhere = tmp_path / "nowhere.toml"
-    nowhere.write_text('[registry."docker.io"]\nmirrors = ["localhost:9"]\n[registry."localhost:9"]\nhttp = true\n')
+    nowhere.write_text(
+        '[registry."docker.io"]\nmirrors = ["localhost:9"]\n[registry."localhost:9"]\nhttp = true\n'
+    )
     steps = lap.build(built, "-t", "cached", env={"LAPSTRAKE_CONFIG": str(nowhere)})
     assert ran(steps) == []
 
@@ -73,7 +78,9 @@ def test_a_stage_nobody_needs_does_not_run(lap, context):
 
 
 def test_build_args_are_part_of_what_is_run(lap, context):
-    directory = context({"Dockerfile": "FROM busybox\nARG WHO=you\nRUN echo hello $WHO > /hello\nCMD cat /hello\n"})
+    directory = context(
+        {"Dockerfile": "FROM busybox\nARG WHO=you\nRUN echo hello $WHO > /hello\nCMD cat /hello\n"}
+    )
     lap.build(directory, "-t", "args")
     lap.build(directory, "-t", "args:other", "--build-arg", "WHO=them")
     assert lap("run", "args").stdout == "hello you\n"

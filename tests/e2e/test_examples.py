@@ -7,7 +7,6 @@ import platform
 import shutil
 
 import pytest
-
 from tests.conftest import PROJECT, need
 from tests.e2e.images import crun, is_of_platform, listing, pick, platforms, raw, tool, unpack
 
@@ -28,8 +27,14 @@ class TestMultiStage:
     def layout(self, shared_lap, packages_in_reach, tmp_path):
         out = tmp_path / "multi"
         shared_lap.build(
-            EXAMPLES / "2-multi-stage", "-t", "multi", "--output", "type=image",
-            "--output", f"type=oci,dest={out},tar=false,name=multi", timeout=500,
+            EXAMPLES / "2-multi-stage",
+            "-t",
+            "multi",
+            "--output",
+            "type=image",
+            "--output",
+            f"type=oci,dest={out},tar=false,name=multi",
+            timeout=500,
         )
         return out
 
@@ -38,8 +43,12 @@ class TestMultiStage:
 
     def test_ships_nothing_of_the_first_stage_but_the_program(self, shared_lap, layout, tmp_path, context):
         base = tmp_path / "base"
-        shared_lap("build", "-o", f"type=oci,dest={base},tar=false,name=base",
-                   context({"Dockerfile": "FROM alpine:latest\nLABEL a=b\n"}))
+        shared_lap(
+            "build",
+            "-o",
+            f"type=oci,dest={base},tar=false,name=base",
+            context({"Dockerfile": "FROM alpine:latest\nLABEL a=b\n"}),
+        )
         ours = listing(unpack(layout, _tag(layout), tmp_path / "b1"))
         theirs = listing(unpack(base, _tag(base), tmp_path / "b2"))
         assert ours.keys() - theirs.keys() == {"app"}
@@ -56,8 +65,16 @@ class TestMultiStage:
         need("podman")
         archive = tmp_path / "multi.tar"
         shared_lap("build", "-t", "multi", "-o", f"type=docker,dest={archive}", EXAMPLES / "2-multi-stage")
-        podman = ["podman", "--root", tmp_path / "p", "--runroot", tmp_path / "pr", "--storage-driver=vfs",
-                  "--cgroup-manager=cgroupfs", "--events-backend=none"]
+        podman = [
+            "podman",
+            "--root",
+            tmp_path / "p",
+            "--runroot",
+            tmp_path / "pr",
+            "--storage-driver=vfs",
+            "--cgroup-manager=cgroupfs",
+            "--events-backend=none",
+        ]
         loaded = tool(*podman, "load", "-q", "-i", archive).split()[-1]
         assert loaded == "docker.io/library/multi:latest"
         said = tool(*podman, "run", "--rm", "--network=none", "--cgroups=disabled", "--runtime=crun", loaded)
@@ -75,8 +92,15 @@ class TestMultiPlatform:
         out = tmp_path / "layout"
         asked = ["linux/arm64", "linux/amd64"]
         steps = shared_lap.build(
-            self.EXAMPLE, "--platform", ",".join(asked), "-t", "myimage",
-            "--output", "type=image", "--output", f"type=oci,dest={out},tar=false",
+            self.EXAMPLE,
+            "--platform",
+            ",".join(asked),
+            "-t",
+            "myimage",
+            "--output",
+            "type=image",
+            "--output",
+            f"type=oci,dest={out},tar=false",
         )
         assert platforms(raw(f"oci:{out}")) == asked
         for name in asked:
@@ -93,19 +117,49 @@ class TestMultiPlatform:
         name = f"{registry_address}/e2e/myimage"
         asked = ["linux/amd64", "linux/arm64"]
         metadata = tmp_path / "metadata.json"
-        shared_lap.build(self.EXAMPLE, "--platform", ",".join(asked), "-t", f"{name}:1", "-t", f"{name}:latest",
-                         "--push", "--metadata-file", metadata)
+        shared_lap.build(
+            self.EXAMPLE,
+            "--platform",
+            ",".join(asked),
+            "-t",
+            f"{name}:1",
+            "-t",
+            f"{name}:latest",
+            "--push",
+            "--metadata-file",
+            metadata,
+        )
         index = raw(f"docker://{name}:1")
         assert platforms(index) == asked
         assert index == raw(f"docker://{name}:latest")
-        assert tool("skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}",
-                    f"docker://{name}:1").strip() in metadata.read_text()
-        tool("skopeo", "copy", "-q", "--all", "--src-tls-verify=false", f"docker://{name}:1", f"dir:{tmp_path}/copy")
+        assert (
+            tool(
+                "skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{name}:1"
+            ).strip()
+            in metadata.read_text()
+        )
+        tool(
+            "skopeo",
+            "copy",
+            "-q",
+            "--all",
+            "--src-tls-verify=false",
+            f"docker://{name}:1",
+            f"dir:{tmp_path}/copy",
+        )
 
     def test_plain_files_for_systems_without_a_base(self, shared_lap, tmp_path):
         out = tmp_path / "out"
-        shared_lap("build", "-f", self.EXAMPLE / "Dockerfile.scratch", "--platform", "windows/amd64,darwin/arm64",
-                   "--output", f"type=local,dest={out}", self.EXAMPLE)
+        shared_lap(
+            "build",
+            "-f",
+            self.EXAMPLE / "Dockerfile.scratch",
+            "--platform",
+            "windows/amd64,darwin/arm64",
+            "--output",
+            f"type=local,dest={out}",
+            self.EXAMPLE,
+        )
         assert sorted(p.name for p in out.iterdir()) == ["darwin_arm64", "windows_amd64"]
         assert is_of_platform(out / "windows_amd64" / "main", "windows/amd64")
         assert is_of_platform(out / "darwin_arm64" / "main", "darwin/arm64")
@@ -136,14 +190,28 @@ def test_the_docker_client_builds_through_the_plugin(shared_lap, tmp_path):
         pytest.skip("docker-buildx is not installed in .venv (scripts/setup.sh)")
     (plugins / "docker-buildx").symlink_to(plugin)
     env = {**shared_lap.env, "HOME": str(home), "DOCKER_HOST": f"unix://{tmp_path}/no-engine"}
-    tool("docker", "buildx", "build", "--platform", "linux/amd64,linux/arm64", "-t", "myplugged", ".",
-         cwd=EXAMPLES / "3-multi-platform", env=env, timeout=300)
+    tool(
+        "docker",
+        "buildx",
+        "build",
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "-t",
+        "myplugged",
+        ".",
+        cwd=EXAMPLES / "3-multi-platform",
+        env=env,
+        timeout=300,
+    )
     assert shared_lap("run", "myplugged").stdout == f"Hello from Go on linux/{NATIVE}\n"
     assert "buildx" in tool("docker", "buildx", "version", env=env)
 
 
 def _tag(layout) -> str:
-    tags = [m.get("annotations", {}).get("org.opencontainers.image.ref.name") for m in raw_index(layout)["manifests"]]
+    tags = [
+        m.get("annotations", {}).get("org.opencontainers.image.ref.name")
+        for m in raw_index(layout)["manifests"]
+    ]
     return tags[0]
 
 

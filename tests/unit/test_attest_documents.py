@@ -41,13 +41,28 @@ def test_v1_shape():
     kind, p = provenance(FACTS, Mode(max=False, builder_id="https://ci/1", reproducible=True))
     assert kind == "https://slsa.dev/provenance/v1"
     definition, run = p["buildDefinition"], p["runDetails"]
-    assert definition["externalParameters"]["configSource"] == {"uri": "https://git.example/app.git#refs/heads/main", "digest": {"sha1": "a" * 40}, "path": "Dockerfile"}
-    assert definition["externalParameters"]["request"] == {"frontend": "dockerfile.v0", "args": {"target": "prod", "context": "https://h/x.tar"}, "locals": [{"name": "dockerfile"}]}
-    assert [m["uri"] for m in definition["resolvedDependencies"]] == ["https://h/f?v=1", "pkg:docker/a@1", "pkg:docker/b@1"]
+    assert definition["externalParameters"]["configSource"] == {
+        "uri": "https://git.example/app.git#refs/heads/main",
+        "digest": {"sha1": "a" * 40},
+        "path": "Dockerfile",
+    }
+    assert definition["externalParameters"]["request"] == {
+        "frontend": "dockerfile.v0",
+        "args": {"target": "prod", "context": "https://h/x.tar"},
+        "locals": [{"name": "dockerfile"}],
+    }
+    assert [m["uri"] for m in definition["resolvedDependencies"]] == [
+        "https://h/f?v=1",
+        "pkg:docker/a@1",
+        "pkg:docker/b@1",
+    ]
     assert definition["internalParameters"] == {"builderPlatform": "linux/amd64"}
     assert run["builder"] == {"id": "https://ci/1"}
     meta = run["metadata"]
-    assert (meta["startedOn"], meta["finishedOn"]) == ("2023-11-14T22:13:20.250000000Z", "2023-11-14T22:13:21.000000000Z")
+    assert (meta["startedOn"], meta["finishedOn"]) == (
+        "2023-11-14T22:13:20.250000000Z",
+        "2023-11-14T22:13:21.000000000Z",
+    )
     assert meta["buildkit_completeness"] == {"request": False, "resolvedDependencies": False}
     assert meta["buildkit_reproducible"] is True
     assert meta["buildkit_metadata"] == {"vcs": {"source": "https://h/r", "revision": "abc"}}
@@ -65,7 +80,12 @@ def test_max_shows_requests_but_no_urls_credentials():
     assert p["runDetails"]["metadata"]["buildkit_metadata"]["source"]["infos"][0]["data"] == "RlJPTSB4"
     assert p["runDetails"]["metadata"]["buildkit_completeness"]["request"] is True
     clean = replace(FACTS, locals=(), materials=())
-    assert provenance(clean, Mode())[1]["runDetails"]["metadata"]["buildkit_completeness"]["resolvedDependencies"] is True
+    assert (
+        provenance(clean, Mode())[1]["runDetails"]["metadata"]["buildkit_completeness"][
+            "resolvedDependencies"
+        ]
+        is True
+    )
 
 
 def test_v02_shape():
@@ -87,7 +107,9 @@ def test_redact(uri, want):
 
 def test_modes():
     assert mode_of({}) == Mode()
-    assert mode_of({"mode": "min", "version": "v0.2", "builder-id": "x", "reproducible": "true"}) == Mode(False, "v0.2", "x", True)
+    assert mode_of({"mode": "min", "version": "v0.2", "builder-id": "x", "reproducible": "true"}) == Mode(
+        False, "v0.2", "x", True
+    )
     for bad in ({"mode": "x"}, {"version": "v9"}):
         with pytest.raises(UsageError):
             mode_of(bad)
@@ -175,17 +197,32 @@ def test_documents_are_stable_and_whole():
     assert len({c["bom-ref"] for c in bom["components"]}) == len(packages)
 
 
-@pytest.mark.parametrize(("text", "good"), [("MIT", True), ("MIT AND (Apache-2.0 OR ISC)", True), ("BSD", False), ("MIT AND", False), ("(MIT", False), ("", False), ("MIT MIT", False)])
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("MIT", True),
+        ("MIT AND (Apache-2.0 OR ISC)", True),
+        ("BSD", False),
+        ("MIT AND", False),
+        ("(MIT", False),
+        ("", False),
+        ("MIT MIT", False),
+    ],
+)
 def test_license_expressions(text, good):
     assert license_expression(text) == (text if good else "")
 
 
 def test_attest_image():
-    found = attest_image(["app:1"], AMD64, "sha256:" + "1" * 64, facts=FACTS, mode=Mode(max=False), tree=rootfs(), sbom=Sbom())
+    found = attest_image(
+        ["app:1"], AMD64, "sha256:" + "1" * 64, facts=FACTS, mode=Mode(max=False), tree=rootfs(), sbom=Sbom()
+    )
     assert [a.filename for a in found] == ["sbom.spdx.json", "provenance.json"]
     doc = json.loads(found[1].raw)
     assert doc["_type"] == "https://in-toto.io/Statement/v1"
-    assert doc["subject"] == [{"name": "pkg:docker/app@1?platform=linux%2Famd64", "digest": {"sha256": "1" * 64}}]
+    assert doc["subject"] == [
+        {"name": "pkg:docker/app@1?platform=linux%2Famd64", "digest": {"sha256": "1" * 64}}
+    ]
     with pytest.raises(BuildError):
         scanned_statement(b"nonsense", [])
 
@@ -195,7 +232,11 @@ def test_hostile_elf_headers_are_no_trouble():
 
     rng = random.Random(1)
     for _ in range(300):
-        data = b"\x7fELF" + bytes([rng.choice((1, 2)), rng.choice((1, 2))]) + rng.randbytes(rng.choice((58, 3000, 6000)))
+        data = (
+            b"\x7fELF"
+            + bytes([rng.choice((1, 2)), rng.choice((1, 2))])
+            + rng.randbytes(rng.choice((58, 3000, 6000)))
+        )
         assert scan(MemoryTree({"x": (Node(FILE, 0o755, size=5000), data)})) == []
 
 

@@ -26,7 +26,23 @@ def _in_empty_directory(tmp_path, monkeypatch):
 
 
 def test_muscle_memory():
-    r = request(["-t", "app", "-f", "d", "--build-arg", "A=1", "--build-arg", "B", "--target=x", "--platform", "linux/arm64", "."], {"B": "2"})
+    r = request(
+        [
+            "-t",
+            "app",
+            "-f",
+            "d",
+            "--build-arg",
+            "A=1",
+            "--build-arg",
+            "B",
+            "--target=x",
+            "--platform",
+            "linux/arm64",
+            ".",
+        ],
+        {"B": "2"},
+    )
     assert (r.context, r.dockerfile, r.tags, r.target) == (".", "d", ("app",), "x")
     assert r.build_args == (("A", "1"), ("B", "2"))
     assert r.platforms == (Platform("linux", "arm64"),)
@@ -35,19 +51,27 @@ def test_muscle_memory():
 
 
 def test_platform_from_the_environment():
-    assert request(["."], {"DOCKER_DEFAULT_PLATFORM": "linux/s390x"}).platforms == (Platform("linux", "s390x"),)
+    assert request(["."], {"DOCKER_DEFAULT_PLATFORM": "linux/s390x"}).platforms == (
+        Platform("linux", "s390x"),
+    )
 
 
 @pytest.mark.parametrize(
     ("argv", "want"),
     [
         (["-t", "r/a", "--push"], (OutputSpec("image", "", (("push", "true"),)),)),
-        (["-t", "r/a", "--push", "-o", "type=image,name=x"], (OutputSpec("image", "", (("name", "x"), ("push", "true"))),)),
+        (
+            ["-t", "r/a", "--push", "-o", "type=image,name=x"],
+            (OutputSpec("image", "", (("name", "x"), ("push", "true"))),),
+        ),
         (["--load"], (OutputSpec("docker"),)),
         (["--load", "-o", "type=docker"], (OutputSpec("docker"),)),
         (["--load", "-o", "type=docker,dest=f"], (OutputSpec("docker", "f"), OutputSpec("docker"))),
         (["-o", "out"], (OutputSpec("local", "out"),)),
-        (["-o", "type=image", "--annotation", "index:k=v"], (OutputSpec("image", "", (("annotation-index.k", "v"),)),)),
+        (
+            ["-o", "type=image", "--annotation", "index:k=v"],
+            (OutputSpec("image", "", (("annotation-index.k", "v"),)),),
+        ),
     ],
 )
 def test_outputs(argv, want):
@@ -69,7 +93,10 @@ def test_outputs(argv, want):
         ([".", "-t", "Bad Name"], 'invalid tag "Bad Name": invalid reference format'),
         ([".", "-t", "UPPER/x"], 'invalid tag "UPPER/x": invalid reference format'),
         ([".", "-t", "a:"], 'invalid tag "a:": invalid reference format'),
-        ([".", "--network", "mine"], 'network mode "mine" not supported by buildkit - you can define a custom network for your builder using the network driver-opt in buildx create'),
+        (
+            [".", "--network", "mine"],
+            'network mode "mine" not supported by buildkit - you can define a custom network for your builder using the network driver-opt in buildx create',
+        ),
         ([".", "--allow", "all"], "invalid entitlement: all"),
         ([".", "--progress=dots"], "invalid progress mode: dots"),
         ([".", "--source-date-epoch=yesterday"], "invalid SOURCE_DATE_EPOCH: yesterday"),
@@ -81,7 +108,9 @@ def test_refused(argv, message):
     assert e.value.message == message
 
 
-@pytest.mark.parametrize("tag", ["a", "a:1", "r.example:5000/a/b:V1.2_x", "localhost/a", "a/b-c_d", "Reg.Example/x"])
+@pytest.mark.parametrize(
+    "tag", ["a", "a:1", "r.example:5000/a/b:V1.2_x", "localhost/a", "a/b-c_d", "Reg.Example/x"]
+)
 def test_good_tags(tag):
     assert request([".", "-t", tag]).tags == (tag,)
 
@@ -134,7 +163,10 @@ def test_hidden_flags():
 
 
 def test_epoch_sources():
-    assert request([".", "--build-arg", "SOURCE_DATE_EPOCH=5"], {"SOURCE_DATE_EPOCH": "9"}).source_date_epoch == 5
+    assert (
+        request([".", "--build-arg", "SOURCE_DATE_EPOCH=5"], {"SOURCE_DATE_EPOCH": "9"}).source_date_epoch
+        == 5
+    )
     assert request(["."], {"SOURCE_DATE_EPOCH": "9"}).source_date_epoch == 9
     assert request(["."]).source_date_epoch is None
 

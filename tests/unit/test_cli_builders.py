@@ -41,7 +41,18 @@ def test_a_fresh_list_has_the_default_builder(cli):
 
 
 def test_life_of_a_builder(cli, tmp_path):
-    assert cli("create", "--name", "b1", "--driver", "docker-container", "--platform", "linux/arm64,linux/amd64", "--driver-opt", "network=host", "--use") == (0, "b1\n", "")
+    assert cli(
+        "create",
+        "--name",
+        "b1",
+        "--driver",
+        "docker-container",
+        "--platform",
+        "linux/arm64,linux/amd64",
+        "--driver-opt",
+        "network=host",
+        "--use",
+    ) == (0, "b1\n", "")
     state = json.loads((tmp_path / "root/builders/instances/b1").read_text())
     assert state["Name"] == "b1"
     assert state["Driver"] == "docker-container"
@@ -69,7 +80,10 @@ def test_a_name_is_made_up(cli):
     assert cli("use", name)[0] == 0
     assert f"{name}*" in cli("ls")[1]
     assert cli("use", "default")[0] == 0
-    assert [json.loads(line)["Current"] for line in cli("ls", "--format", "json")[1].splitlines()] == [True, False]
+    assert [json.loads(line)["Current"] for line in cli("ls", "--format", "json")[1].splitlines()] == [
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "-x", "a b"])
@@ -147,6 +161,8 @@ def test_bad_duration():
         duration("soon")
 
 
-@pytest.mark.parametrize(("seconds", "want"), [(5, "just now"), (61, "1 minute ago"), (7200, "2 hours ago"), (90000, "1 day ago")])
+@pytest.mark.parametrize(
+    ("seconds", "want"), [(5, "just now"), (61, "1 minute ago"), (7200, "2 hours ago"), (90000, "1 day ago")]
+)
 def test_ago(seconds, want):
     assert ago(seconds) == want

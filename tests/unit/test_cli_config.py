@@ -20,7 +20,9 @@ def test_defaults(tmp_path):
 
 def test_precedence(tmp_path):
     path = tmp_path / "c.toml"
-    path.write_text('root = "/from/file"\n[build]\nisolation = "oci"\nprogress = "plain"\njobs = 3\n[registry."docker.io"]\nmirrors = ["localhost:5055"]\n')
+    path.write_text(
+        'root = "/from/file"\n[build]\nisolation = "oci"\nprogress = "plain"\njobs = 3\n[registry."docker.io"]\nmirrors = ["localhost:5055"]\n'
+    )
     env = {"LAPSTRAKE_CONFIG": str(path), "BUILDKIT_PROGRESS": "tty", "http_proxy": "http://p"}
     s = load(environ=env)
     assert (s.root, s.isolation, s.progress, s.jobs) == ("/from/file", "oci", "tty", 3)
@@ -32,7 +34,9 @@ def test_precedence(tmp_path):
 
 def test_a_buildkitd_toml_passes(tmp_path):
     path = tmp_path / "buildkitd.toml"
-    path.write_text('debug = true\n[worker.oci]\n  gc = true\n[registry."r.example"]\n  http = true\n  insecure = true\n')
+    path.write_text(
+        'debug = true\n[worker.oci]\n  gc = true\n[registry."r.example"]\n  http = true\n  insecure = true\n'
+    )
     assert load(config=str(path), environ={}).registry["r.example"] == {"http": True, "insecure": True}
 
 

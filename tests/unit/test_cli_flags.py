@@ -61,8 +61,14 @@ def test_accepted(argv, args, values):
         (["--tag"], "flag needs an argument: --tag"),
         (["-t"], "flag needs an argument: 't' in -t"),
         (["--=x"], "bad flag syntax: --=x"),
-        (["--quiet=maybe"], 'invalid argument "maybe" for "--quiet" flag: strconv.ParseBool: parsing "maybe": invalid syntax'),
-        (["--jobs=x"], 'invalid argument "x" for "--jobs" flag: strconv.ParseInt: parsing "x": invalid syntax'),
+        (
+            ["--quiet=maybe"],
+            'invalid argument "maybe" for "--quiet" flag: strconv.ParseBool: parsing "maybe": invalid syntax',
+        ),
+        (
+            ["--jobs=x"],
+            'invalid argument "x" for "--jobs" flag: strconv.ParseInt: parsing "x": invalid syntax',
+        ),
     ],
 )
 def test_refused(argv, message):

@@ -26,10 +26,18 @@ def test_version_imports_almost_nothing():
         f"import sys; sys.path.insert(0, {str(SRC)!r})\nbefore = set(sys.modules)\nfrom lapstrake.cli.main import main\n"
         "main(['--version'])\nprint(sorted(set(sys.modules) - before))"
     )
-    out = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    out = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     first, modules = out.splitlines()
     assert first.startswith("lapstrake ")
-    assert set(eval(modules)) <= {"__future__", "lapstrake", "lapstrake.cli", "lapstrake.cli.main", "lapstrake.version"}
+    assert set(eval(modules)) <= {
+        "__future__",
+        "lapstrake",
+        "lapstrake.cli",
+        "lapstrake.cli.main",
+        "lapstrake.version",
+    }
 
 
 def test_a_build_request_imports_nothing_slow(tmp_path):
@@ -42,8 +50,30 @@ def test_a_build_request_imports_nothing_slow(tmp_path):
         "v.open_renderer('plain', sys.stderr)\n"
         "print(sorted(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True)
-    slow = {"re", "typing", "json", "enum", "argparse", "subprocess", "threading", "signal", "socket", "tomllib", "dataclasses", "inspect", "logging", "pathlib"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        check=True,
+    )
+    slow = {
+        "re",
+        "typing",
+        "json",
+        "enum",
+        "argparse",
+        "subprocess",
+        "threading",
+        "signal",
+        "socket",
+        "tomllib",
+        "dataclasses",
+        "inspect",
+        "logging",
+        "pathlib",
+    }
     assert slow & set(eval(done.stdout)) == set()
 
 
@@ -87,7 +117,14 @@ def test_plugin_metadata():
     assert meta["Vendor"] and meta["Version"] and meta["ShortDescription"]
 
 
-@pytest.mark.parametrize("argv", [["buildx", "build", "--help"], ["--context", "default", "buildx", "build", "--help"], ["build", "--help"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["buildx", "build", "--help"],
+        ["--context", "default", "buildx", "build", "--help"],
+        ["build", "--help"],
+    ],
+)
 def test_plugin_mode(argv):
     done = run(*argv, name="/x/docker-buildx")
     assert done.returncode == 0

@@ -7,8 +7,9 @@ import pytest
 
 from lapstrake.dockerfile.numbers import parse_chmod
 from lapstrake.errors import BuildError
-from lapstrake.layer.copy import materialize, merge_entries, mkdir_entries, path_key, plan_copy
+from lapstrake.layer.copy import merge_entries, mkdir_entries, path_key, plan_copy
 from lapstrake.layer.digest import selection_digest
+from lapstrake.layer.materialize import materialize
 from lapstrake.layer.select import CopySpec, InlineFile, clean, has_wildcard, resolve, select
 from lapstrake.source.local import LocalTree
 from lapstrake.tree import Entry, Node
@@ -83,23 +84,77 @@ TABLE = [
     ("COPY f new/", ["f"], "new/", {}, {"w/new": "755", "w/new/f": "640"}),
     ("COPY f /exist", ["f"], "/exist", {}, {"exist": "711", "exist/f": "640"}),
     ("COPY f /ln", ["f"], "/ln", {}, {"exist": "711", "exist/f": "640"}),
-    ("COPY d /exist", ["d"], "/exist", {}, {"exist": "711", "exist/g": "600", "exist/s": "750", "exist/s/h": "600"}),
-    ("COPY d /fresh", ["d"], "/fresh", {}, {"fresh": "755", "fresh/g": "600", "fresh/s": "750", "fresh/s/h": "600"}),
-    ("COPY . .", ["."], ".", {}, {"w/d": "700", "w/d/g": "600", "w/d/s": "750", "w/d/s/h": "600", "w/f": "640"}),
+    (
+        "COPY d /exist",
+        ["d"],
+        "/exist",
+        {},
+        {"exist": "711", "exist/g": "600", "exist/s": "750", "exist/s/h": "600"},
+    ),
+    (
+        "COPY d /fresh",
+        ["d"],
+        "/fresh",
+        {},
+        {"fresh": "755", "fresh/g": "600", "fresh/s": "750", "fresh/s/h": "600"},
+    ),
+    (
+        "COPY . .",
+        ["."],
+        ".",
+        {},
+        {"w/d": "700", "w/d/g": "600", "w/d/s": "750", "w/d/s/h": "600", "w/f": "640"},
+    ),
     ("COPY * /t/", ["*"], "/t/", {}, {**D, "t/f": "640", "t/g": "600", "t/s": "750", "t/s/h": "600"}),
     ("COPY d/* /t/", ["d/*"], "/t/", {}, {**D, "t/g": "600", "t/h": "600"}),
-    ("COPY --parents d/s/h f /t/", ["d/s/h", "f"], "/t/", {"parents": True}, {**D, "t/d": "700", "t/d/s": "750", "t/d/s/h": "600", "t/f": "640"}),
-    ("COPY --parents d/./s/h /t/", ["d/./s/h"], "/t/", {"parents": True}, {**D, "t/s": "750", "t/s/h": "600"}),
-    ("COPY --parents **/h /t", ["**/h"], "/t", {"parents": True}, {**D, "t/d": "700", "t/d/s": "750", "t/d/s/h": "600"}),
-    ("COPY --parents d /t", ["d"], "/t", {"parents": True}, {**D, "t/d": "700", "t/d/g": "600", "t/d/s": "750", "t/d/s/h": "600"}),
+    (
+        "COPY --parents d/s/h f /t/",
+        ["d/s/h", "f"],
+        "/t/",
+        {"parents": True},
+        {**D, "t/d": "700", "t/d/s": "750", "t/d/s/h": "600", "t/f": "640"},
+    ),
+    (
+        "COPY --parents d/./s/h /t/",
+        ["d/./s/h"],
+        "/t/",
+        {"parents": True},
+        {**D, "t/s": "750", "t/s/h": "600"},
+    ),
+    (
+        "COPY --parents **/h /t",
+        ["**/h"],
+        "/t",
+        {"parents": True},
+        {**D, "t/d": "700", "t/d/s": "750", "t/d/s/h": "600"},
+    ),
+    (
+        "COPY --parents d /t",
+        ["d"],
+        "/t",
+        {"parents": True},
+        {**D, "t/d": "700", "t/d/g": "600", "t/d/s": "750", "t/d/s/h": "600"},
+    ),
     ("COPY --parents ./d/g /t", ["./d/g"], "/t", {"parents": True}, {**D, "t/d": "700", "t/d/g": "600"}),
     ("COPY --parents nope*/x /t", ["nope*/x"], "/t", {"parents": True}, {}),
     ("COPY --exclude=s d /t/", ["d"], "/t/", {"exclude": ("s",)}, {**D, "t/g": "600"}),
     ("COPY --exclude=f f d/g /t/", ["f", "d/g"], "/t/", {"exclude": ("f",)}, {**D, "t/g": "600"}),
-    ("COPY --exclude=* --exclude=!s/h d /t/", ["d"], "/t/", {"exclude": ("*", "!s/h")}, {**D, "t/s": "750", "t/s/h": "600"}),
+    (
+        "COPY --exclude=* --exclude=!s/h d /t/",
+        ["d"],
+        "/t/",
+        {"exclude": ("*", "!s/h")},
+        {**D, "t/s": "750", "t/s/h": "600"},
+    ),
     ("COPY ../../f /t", ["../../f"], "/t", {}, {"t": "640"}),
     ("COPY nope* /t/", ["nope*"], "/t/", {}, {}),
-    ("COPY --chmod=u=rwX,go=rX d /t/", ["d"], "/t/", {"chmod": "u=rwX,go=rX"}, {**D, "t/g": "644", "t/s": "755", "t/s/h": "644"}),
+    (
+        "COPY --chmod=u=rwX,go=rX d /t/",
+        ["d"],
+        "/t/",
+        {"chmod": "u=rwX,go=rX"},
+        {**D, "t/g": "644", "t/s": "755", "t/s/h": "644"},
+    ),
     ("COPY --chmod=600 f /n/x", ["f"], "/n/x", {"chmod": "600"}, {"n": "600", "n/x": "600"}),
     ("COPY f /a/b/c", ["f"], "/a/b/c", {}, {"a": "755", "a/b": "755", "a/b/c": "640"}),
     ("COPY f /file", ["f"], "/file", {}, {"file": "640"}),
@@ -112,7 +167,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("sources", "dest", "flags", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+@pytest.mark.parametrize(
+    ("sources", "dest", "flags", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
 def test_table(source, rootfs, tmp_path, sources, dest, flags, expected):
     flags = dict(flags)
     if "chmod" in flags:
@@ -121,18 +178,28 @@ def test_table(source, rootfs, tmp_path, sources, dest, flags, expected):
 
 
 def test_link_makes_a_real_directory(source, tmp_path):
-    assert run(source, None, "f", dest="/ln/", out=tmp_path / "out", link=True) == {"ln": "755", "ln/f": "640"}
+    assert run(source, None, "f", dest="/ln/", out=tmp_path / "out", link=True) == {
+        "ln": "755",
+        "ln/f": "640",
+    }
 
 
 def test_chown_and_times(source, rootfs, tmp_path):
     os.utime(source / "f", ns=(5, 1_234_567_890_987_654_321))
     out = tmp_path / "out"
     out.mkdir()
-    entries = plan_copy(LocalTree(str(source)), LocalTree(str(rootfs)), CopySpec(("f",), "/t/", chown=(7, 7)), now_ns=NOW)
-    assert [(e.path, e.node.uid, e.node.gid, e.node.mtime_ns) for e in entries] == [("t", 7, 7, NOW), ("t/f", 7, 7, 1_234_567_890_987_654_321)]
+    entries = plan_copy(
+        LocalTree(str(source)), LocalTree(str(rootfs)), CopySpec(("f",), "/t/", chown=(7, 7)), now_ns=NOW
+    )
+    assert [(e.path, e.node.uid, e.node.gid, e.node.mtime_ns) for e in entries] == [
+        ("t", 7, 7, NOW),
+        ("t/f", 7, 7, 1_234_567_890_987_654_321),
+    ]
     materialize(entries, str(out))
     st = os.stat(out / "t" / "f")
-    assert (st.st_uid, st.st_gid, st.st_mtime_ns) == ((7, 7) if os.geteuid() == 0 else (st.st_uid, st.st_gid)) + (1_234_567_890_987_654_321,)
+    assert (st.st_uid, st.st_gid, st.st_mtime_ns) == (
+        (7, 7) if os.geteuid() == 0 else (st.st_uid, st.st_gid)
+    ) + (1_234_567_890_987_654_321,)
     assert os.stat(out / "t").st_mtime_ns == NOW
 
 
@@ -162,7 +229,11 @@ def test_errors(source, rootfs, sources, dest, flags, message):
 
 def test_hint_of_a_missing_file(source, rootfs):
     (source / "entrypoint.sh").write_bytes(b"")
-    for name, hint in (("entrypiont.sh", "did you mean entrypoint.sh?"), ("h", "did you mean d/s/h?"), ("zzzz", None)):
+    for name, hint in (
+        ("entrypiont.sh", "did you mean entrypoint.sh?"),
+        ("h", "did you mean d/s/h?"),
+        ("zzzz", None),
+    ):
         with pytest.raises(BuildError) as caught:
             run(source, rootfs, name, dest="/t/")
         assert caught.value.hint == hint
@@ -184,7 +255,10 @@ def test_links_in_the_source_stay_inside(source, rootfs, tmp_path):
     # Met inside a directory they are copied as links, wherever they point.
     entries = plan_copy(LocalTree(str(source)), Empty(), CopySpec((".",), "/"), now_ns=NOW)
     assert {e.path: e.node.linkname for e in entries if e.node.kind == "symlink"} == {
-        "abs": str(secret), "rel": "../secret", "dir": "/d", "chain": "d/s/../g"
+        "abs": str(secret),
+        "rel": "../secret",
+        "dir": "/d",
+        "chain": "d/s/../g",
     }
 
 
@@ -200,7 +274,11 @@ def test_dest_links_stay_inside(source, rootfs):
     os.symlink("/nowhere/deep", rootfs / "dangling")
     os.symlink("file", rootfs / "tofile")
     assert run(source, rootfs, "f", dest="/up/x") == {"exist": "711", "exist/x": "640"}
-    assert run(source, rootfs, "f", dest="/dangling/") == {"nowhere": "755", "nowhere/deep": "755", "nowhere/deep/f": "640"}
+    assert run(source, rootfs, "f", dest="/dangling/") == {
+        "nowhere": "755",
+        "nowhere/deep": "755",
+        "nowhere/deep/f": "640",
+    }
     assert run(source, rootfs, "f", dest="/tofile") == {"file": "640"}
 
 
@@ -243,7 +321,11 @@ def test_inline_files(rootfs, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     entries = plan_copy(Empty(), LocalTree(str(rootfs)), spec, now_ns=NOW)
-    assert [(e.path, e.node.mode, e.data) for e in entries] == [("dir", 0o755, None), ("dir/a.txt", 0o644, b"one"), ("dir/b.txt", 0o644, b"two")]
+    assert [(e.path, e.node.mode, e.data) for e in entries] == [
+        ("dir", 0o755, None),
+        ("dir/a.txt", 0o644, b"one"),
+        ("dir/b.txt", 0o644, b"two"),
+    ]
     materialize(entries, str(out))
     assert (out / "dir" / "b.txt").read_bytes() == b"two"
 
@@ -252,7 +334,11 @@ def test_mkdir(rootfs):
     tree = LocalTree(str(rootfs))
     assert mkdir_entries(tree, "/exist") == mkdir_entries(tree, "/ln") == mkdir_entries(tree, "/") == []
     made = mkdir_entries(tree, "/ln/a/b", uid=5, gid=6, now_ns=NOW)
-    assert [(e.path, e.node.mode, e.node.uid) for e in made] == [("exist", 0o711, 0), ("exist/a", 0o755, 5), ("exist/a/b", 0o755, 5)]
+    assert [(e.path, e.node.mode, e.node.uid) for e in made] == [
+        ("exist", 0o711, 0),
+        ("exist/a", 0o755, 5),
+        ("exist/a/b", 0o755, 5),
+    ]
     with pytest.raises(BuildError, match="not a directory"):
         mkdir_entries(tree, "/file/x")
 
@@ -262,11 +348,25 @@ def entry(path, kind="file", **kw):
 
 
 def test_merge():
-    low = [entry("a", "dir"), entry("a/x", data=b"1"), entry("a/y", hardlink="a/x", data=b"1"), entry("b", data=b"b")]
+    low = [
+        entry("a", "dir"),
+        entry("a/x", data=b"1"),
+        entry("a/y", hardlink="a/x", data=b"1"),
+        entry("b", data=b"b"),
+    ]
     assert [e.path for e in merge_entries([low, [entry("a", data=b"now a file")]])] == ["a", "b"]
     merged = merge_entries([low, [entry("a", "dir"), entry("a/x", data=b"2")]])
-    assert [(e.path, e.hardlink, e.data) for e in merged] == [("a", "", None), ("a/x", "", b"2"), ("a/y", "", b"1"), ("b", "", b"b")]
-    assert [e.path for e in merge_entries([low, [entry("a", "dir", opaque=True), entry("a/z")]])] == ["a", "a/z", "b"]
+    assert [(e.path, e.hardlink, e.data) for e in merged] == [
+        ("a", "", None),
+        ("a/x", "", b"2"),
+        ("a/y", "", b"1"),
+        ("b", "", b"b"),
+    ]
+    assert [e.path for e in merge_entries([low, [entry("a", "dir", opaque=True), entry("a/z")]])] == [
+        "a",
+        "a/z",
+        "b",
+    ]
 
 
 def test_whiteouts_and_opaque_directories(tmp_path):
@@ -282,14 +382,26 @@ def test_without_the_right_to_chown(tmp_path):
     from lapstrake.dirview import DirView
 
     nodes = [
-        Node("dir", 0o511, 5, 6, mtime_ns=NOW), Node("char", 0o666, 0, 0, mtime_ns=NOW, rdev=(1, 3)), Node("file", 0o4000, 7, 8, 1, NOW)
+        Node("dir", 0o511, 5, 6, mtime_ns=NOW),
+        Node("char", 0o666, 0, 0, mtime_ns=NOW, rdev=(1, 3)),
+        Node("file", 0o4000, 7, 8, 1, NOW),
     ]
-    entries = [Entry(p, n, data=b"x" if n.kind == "file" else None) for p, n in zip(("d", "d/dev", "d/f"), nodes, strict=True)]
+    entries = [
+        Entry(p, n, data=b"x" if n.kind == "file" else None)
+        for p, n in zip(("d", "d/dev", "d/f"), nodes, strict=True)
+    ]
     materialize(entries, str(tmp_path), can_chown=False, userxattr=True)
     view = DirView(str(tmp_path))
     for e in entries:
         node = view.lstat(e.path)
-        assert (node.kind, node.mode, node.uid, node.gid, node.rdev, node.mtime_ns) == (e.node.kind, e.node.mode, e.node.uid, e.node.gid, e.node.rdev, NOW)
+        assert (node.kind, node.mode, node.uid, node.gid, node.rdev, node.mtime_ns) == (
+            e.node.kind,
+            e.node.mode,
+            e.node.uid,
+            e.node.gid,
+            e.node.rdev,
+            NOW,
+        )
     assert os.stat(tmp_path / "d" / "f").st_uid == os.geteuid()
 
 
@@ -321,7 +433,14 @@ def test_changed_source_is_noticed(source, tmp_path):
 
 def test_paths():
     assert [clean(p) for p in ("/a//b/../c/", "..", "../../x", ".", "")] == ["a/c", "", "x", "", ""]
-    assert [has_wildcard(p) for p in ("a*", "a?", "[a]", r"a\*", r"a\\*", "a")] == [True, True, True, False, True, False]
+    assert [has_wildcard(p) for p in ("a*", "a?", "[a]", r"a\*", r"a\\*", "a")] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
     links = {"a": "/b", "b": "c/../d", "s": "."}
     nodes = {k: Node("symlink", 0o777, linkname=v) for k, v in links.items()}
     assert resolve(nodes.get, "a/x") == "d/x"

@@ -59,7 +59,10 @@ TABLE = [
 ]
 
 ERRORS = [
-    ("it's", 'failed to process "it\'s": unexpected end of statement while looking for matching single-quote'),
+    (
+        "it's",
+        'failed to process "it\'s": unexpected end of statement while looking for matching single-quote',
+    ),
     ('a"b', r'failed to process "a\"b": unexpected end of statement while looking for matching double-quote'),
     ("${}", 'failed to process "${}": syntax error: bad substitution'),
     ("${:-d}", 'failed to process "${:-d}": syntax error: bad substitution'),
@@ -77,7 +80,10 @@ ERRORS = [
     ("${X:?}", 'failed to process "${X:?}": X: is not allowed to be unset'),
     ("${EMPTY:?}", 'failed to process "${EMPTY:?}": EMPTY: is not allowed to be empty'),
     ("${EMPTY:?need it}", 'failed to process "${EMPTY:?need it}": EMPTY: need it'),
-    (r"${V#\x}", r'failed to process "${V#\\x}": invalid pattern (\x) in substitution: invalid escape ' + r"'\x'"),
+    (
+        r"${V#\x}",
+        r'failed to process "${V#\\x}": invalid pattern (\x) in substitution: invalid escape ' + r"'\x'",
+    ),
 ]
 
 
@@ -99,7 +105,15 @@ def test_backtick_escape() -> None:
 
 @pytest.mark.parametrize(
     ("word", "result"),
-    [("$PORTS", ["80", "443"]), ('"$PORTS"', ["80 443"]), ("a$PORTS/tcp", ["a80", "443/tcp"]), ("$X", []), ("''", []), ("a b  c", ["a", "b", "c"]), ("a\\ b", ["a b"])],
+    [
+        ("$PORTS", ["80", "443"]),
+        ('"$PORTS"', ["80 443"]),
+        ("a$PORTS/tcp", ["a80", "443/tcp"]),
+        ("$X", []),
+        ("''", []),
+        ("a b  c", ["a", "b", "c"]),
+        ("a\\ b", ["a b"]),
+    ],
 )
 def test_expand_words(word: str, result: list[str]) -> None:
     assert expand_words(word, ENV) == result
@@ -138,7 +152,9 @@ def test_only_dockerfile_errors(word: str) -> None:
 def test_trims_agree_with_a_slow_oracle(value: str, pattern: str) -> None:
     import re
 
-    shown = re.compile("".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern), re.S)
+    shown = re.compile(
+        "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern), re.DOTALL
+    )
     env = {"V": value}
     written = pattern.replace("/", r"\/")
     heads = [n for n in range(len(value) + 1) if shown.fullmatch(value[:n])]

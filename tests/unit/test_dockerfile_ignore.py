@@ -87,7 +87,9 @@ def test_rule_for() -> None:
     assert IgnoreRules.parse(b"a").rule_for("b") is None
 
 
-@pytest.mark.parametrize(("text", "message"), [("a\n!", 'illegal exclusion pattern: "!"'), ("a[", "syntax error in pattern")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a\n!", 'illegal exclusion pattern: "!"'), ("a[", "syntax error in pattern")]
+)
 def test_errors_name_the_line(text: str, message: str) -> None:
     with pytest.raises(DockerfileError) as e:
         IgnoreRules.parse(text.encode())
@@ -102,11 +104,22 @@ def test_hostile_patterns_are_quick() -> None:
 
 
 def test_clean_and_wildcards() -> None:
-    assert [clean(p) for p in ("", "a//b/../c", "/../a", "./a/", "../a", "/", "a/..")] == [".", "a/c", "/a", "a", "../a", "/", "."]
+    assert [clean(p) for p in ("", "a//b/../c", "/../a", "./a/", "../a", "/", "a/..")] == [
+        ".",
+        "a/c",
+        "/a",
+        "a",
+        "../a",
+        "/",
+        ".",
+    ]
     assert has_wildcards("a*") and has_wildcards("[a]") and not has_wildcards("a/b.c")
 
 
-@given(st.lists(st.text(alphabet="ab*/!?", max_size=7), max_size=4), st.text(alphabet="ab/", min_size=1, max_size=7))
+@given(
+    st.lists(st.text(alphabet="ab*/!?", max_size=7), max_size=4),
+    st.text(alphabet="ab/", min_size=1, max_size=7),
+)
 def test_skipped_directories_hold_nothing(patterns: list[str], path: str) -> None:
     try:
         rules = IgnoreRules.parse("\n".join(patterns).encode())
@@ -118,7 +131,10 @@ def test_skipped_directories_hold_nothing(patterns: list[str], path: str) -> Non
             assert rules.excluded(f"{path}/{below}")
 
 
-@given(st.lists(st.sampled_from(["a", "b", "*", "**", "?b", "a*", "/", "**b", "a**"]), min_size=1, max_size=6), st.text(alphabet="ab/", min_size=1, max_size=8))
+@given(
+    st.lists(st.sampled_from(["a", "b", "*", "**", "?b", "a*", "/", "**b", "a**"]), min_size=1, max_size=6),
+    st.text(alphabet="ab/", min_size=1, max_size=8),
+)
 def test_rules_agree_with_a_slow_oracle(pieces: list[str], path: str) -> None:
     import re
 

@@ -10,7 +10,7 @@ import pytest
 
 from lapstrake.dockerfile import outline as out
 from lapstrake.dockerfile.ignore import IgnoreRules
-from lapstrake.dockerfile.lint import RULES, Warning, check, failure, options_of, parse_options, rule_url
+from lapstrake.dockerfile.lint import RULES, LintWarning, check, failure, options_of, parse_options, rule_url
 from lapstrake.dockerfile.lint_stages import Facts, check_stages
 from lapstrake.dockerfile.parser import parse
 from lapstrake.errors import DockerfileError, Span
@@ -20,7 +20,7 @@ BASE: dict[str, Any] = {"os": "linux", "architecture": "amd64", "config": {"Env"
 AMD64 = Platform("linux", "amd64")
 
 
-def lint(text: str, **facts: Any) -> list[Warning]:
+def lint(text: str, **facts: Any) -> list[LintWarning]:
     df = parse(text.encode(), "Dockerfile")
     facts.setdefault("base_config", lambda index: BASE)
     facts.setdefault("platform", AMD64)
@@ -102,13 +102,20 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize(("text", "rule", "message", "line"), BAD, ids=[f"{b[1]}-{i}" for i, b in enumerate(BAD)])
+@pytest.mark.parametrize(
+    ("text", "rule", "message", "line"), BAD, ids=[f"{b[1]}-{i}" for i, b in enumerate(BAD)]
+)
 def test_bad(text: str, rule: str, message: str, line: int) -> None:
     assert (rule, message, line) in found(text)
     assert {r for r, _, _ in found(text)} <= {rule, *_BYCATCH.get(rule, ())}
 
 
-_BYCATCH = {"ConsistentInstructionCasing": ("FromAsCasing",), "InvalidBaseImagePlatform": (), "UndefinedArgInFrom": ("InvalidDefaultArgInFrom",), "JSONArgsRecommended": ()}
+_BYCATCH = {
+    "ConsistentInstructionCasing": ("FromAsCasing",),
+    "InvalidBaseImagePlatform": (),
+    "UndefinedArgInFrom": ("InvalidDefaultArgInFrom",),
+    "JSONArgsRecommended": (),
+}
 
 
 @pytest.mark.parametrize("text", GOOD)
@@ -147,12 +154,20 @@ def test_unknown_base_gives_no_guesses() -> None:
 
 def test_base_shell_and_triggers() -> None:
     base = {**BASE, "config": {"Env": ["A=1"], "Shell": ["/bin/bash"], "OnBuild": ["ENV X=$NOPE"]}}
-    assert found("RUN".join(["FROM a\n", " x\nCMD x"]), base_config=lambda i: base) == [("UndefinedVar", "Usage of undefined variable '$NOPE'", 1)]
+    assert found("RUN".join(["FROM a\n", " x\nCMD x"]), base_config=lambda i: base) == [
+        ("UndefinedVar", "Usage of undefined variable '$NOPE'", 1)
+    ]
 
 
 def test_onbuild_of_a_stage_runs_in_its_child() -> None:
     got = found("FROM a AS b\nONBUILD WORKDIR x\nFROM b")
-    assert got == [("WorkdirRelativePath", 'Relative workdir "x" can have unexpected results if the base image changes', 3)]
+    assert got == [
+        (
+            "WorkdirRelativePath",
+            'Relative workdir "x" can have unexpected results if the base image changes',
+            3,
+        )
+    ]
 
 
 def test_only_reachable_stages_report() -> None:
@@ -166,7 +181,9 @@ def test_only_reachable_stages_report() -> None:
 
 def test_skip_and_inline() -> None:
     assert found("# check=skip=all\nFROM a as B\nMAINTAINER x") == []
-    assert [r for r, _, _ in found("# check=skip=FromAsCasing,MaintainerDeprecated\nFROM a as B\nMAINTAINER x")] == ["StageNameCasing"]
+    assert [
+        r for r, _, _ in found("# check=skip=FromAsCasing,MaintainerDeprecated\nFROM a as B\nMAINTAINER x")
+    ] == ["StageNameCasing"]
     text = "FROM a\n# check=skip=SecretsUsedInArgOrEnv\nENV A_KEY=1\nENV B_KEY=1"
     assert [line for _, _, line in found(text)] == [4]
     assert found("# note\n# check=skip=StageNameCasing;error=true\nFROM a AS B") == []
@@ -198,7 +215,9 @@ def test_wrong_options(text: str, message: str) -> None:
     assert str(v.value) == message
     with pytest.raises(DockerfileError) as e:
         check(parse(f"# syntax=x\n# check={text}\nFROM a".encode(), "F"))
-    assert e.value.message == f"failed to parse check options: {message}" and e.value.span == Span("F", 2, 2, f"# syntax=x\n# check={text}\nFROM a")
+    assert e.value.message == f"failed to parse check options: {message}" and e.value.span == Span(
+        "F", 2, 2, f"# syntax=x\n# check={text}\nFROM a"
+    )
     with pytest.raises(DockerfileError) as e:
         check(parse(b"FROM a", "F"), build_args={"BUILDKIT_DOCKERFILE_CHECK": text})
     assert e.value.message == f"failed to parse build-arg:BUILDKIT_DOCKERFILE_CHECK: {message}"
@@ -226,9 +245,13 @@ Dockerfile:1
     assert out.check_text([warning]) == expected
     assert warning.short == "StageNameCasing: Stage name 'BuilderBase' should be lowercase (line 1)"
     two = out.check_text(lint("FROM a\nCMD x\nMAINTAINER y"))
-    assert two.startswith("Check complete, 2 warnings have been found!\n") and two.index("JSONArgs") < two.index("Maintainer")
+    assert two.startswith("Check complete, 2 warnings have been found!\n") and two.index(
+        "JSONArgs"
+    ) < two.index("Maintainer")
     failed = out.check_text([warning], DockerfileError("bad", span=Span("Dockerfile", 2, 2, TEXT)))
-    assert failed.endswith(f"\nERROR: bad\nDockerfile:2\n{rule}\n   1 |     FROM alpine AS BuilderBase\n   2 | >>> RUN true\n{rule}\n")
+    assert failed.endswith(
+        f"\nERROR: bad\nDockerfile:2\n{rule}\n   1 |     FROM alpine AS BuilderBase\n   2 | >>> RUN true\n{rule}\n"
+    )
 
 
 def test_check_json() -> None:
@@ -262,22 +285,37 @@ COPY --from=build /a /a
 def test_outline() -> None:
     df = parse(OUTLINE.encode(), "Dockerfile")
     got = out.outline(df, df.stages[2], {0, 2}, {"DEBUG": "1"})
-    assert [(a.name, a.value, a.description) for a in got.args] == [("VERSION", "1.22", "of go"), ("DEBUG", "1", "says more")]
+    assert [(a.name, a.value, a.description) for a in got.args] == [
+        ("VERSION", "1.22", "of go"),
+        ("DEBUG", "1", "says more"),
+    ]
     assert out.outline_text(got) == (
         "TARGET:        release\nDESCRIPTION:   is small\n\n"
         "BUILD ARG   VALUE   DESCRIPTION\nVERSION     1.22    of go\nDEBUG       1       says more\n\n"
         "SECRET   REQUIRED\ntoken    true\n\nSSH       REQUIRED\ndefault\n"
     )
     document = json.loads(out.outline_json(got, df.source))
-    assert document["name"] == "release" and document["secrets"] == [{"name": "token", "required": True}] and document["ssh"] == [{"name": "default"}]
+    assert (
+        document["name"] == "release"
+        and document["secrets"] == [{"name": "token", "required": True}]
+        and document["ssh"] == [{"name": "default"}]
+    )
     assert document["args"][0]["location"]["ranges"][0]["start"]["line"] == 2
 
 
 def test_targets() -> None:
     df = parse(OUTLINE.encode(), "Dockerfile")
     got = out.targets(df)
-    assert out.targets_text(got) == "TARGET              DESCRIPTION\nbuild               compiles\nother\nrelease (default)   is small\n"
+    assert (
+        out.targets_text(got)
+        == "TARGET              DESCRIPTION\nbuild               compiles\nother\nrelease (default)   is small\n"
+    )
     document = json.loads(out.targets_json(got, df.source))
-    assert document["targets"][0] == {"name": "build", "description": "compiles", "base": "golang:$VERSION", "location": {"ranges": [{"start": {"line": 5}, "end": {"line": 5}}]}}
+    assert document["targets"][0] == {
+        "name": "build",
+        "description": "compiles",
+        "base": "golang:$VERSION",
+        "location": {"ranges": [{"start": {"line": 5}, "end": {"line": 5}}]},
+    }
     assert [t.get("default", False) for t in document["targets"]] == [False, False, True]
     assert out.targets_text(out.targets(parse(b"FROM a", "F"))) == "TARGET      DESCRIPTION\n(default)\n"

@@ -41,8 +41,14 @@ def message(text: str | bytes) -> str:
         ("ARG A=1\n", "dockerfile contains no stages to build"),
         ("RUN x\n", "dockerfile parse error on line 1: no build stage in current context"),
         ("FROM a\nRUN " + "x" * 65536, "dockerfile line greater than max allowed size of 65535"),
-        ("# syntax=a\n# syntax=b\nFROM a", "dockerfile parse error on line 2: only one syntax parser directive can be used"),
-        ("# escape=x\nFROM a", "dockerfile parse error on line 1: invalid escape token 'x' does not match ` or \\"),
+        (
+            "# syntax=a\n# syntax=b\nFROM a",
+            "dockerfile parse error on line 2: only one syntax parser directive can be used",
+        ),
+        (
+            "# escape=x\nFROM a",
+            "dockerfile parse error on line 1: invalid escape token 'x' does not match ` or \\",
+        ),
     ],
 )
 def test_whole_file_errors(text: str, expected: str) -> None:
@@ -59,7 +65,10 @@ def test_bom_and_crlf() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("# syntax=docker/dockerfile:1 --x\n#  ESCAPE = `\nFROM a", {"syntax": "docker/dockerfile:1 --x", "escape": "`"}),
+        (
+            "# syntax=docker/dockerfile:1 --x\n#  ESCAPE = `\nFROM a",
+            {"syntax": "docker/dockerfile:1 --x", "escape": "`"},
+        ),
         ("# check=skip=all\nFROM a", {"check": "skip=all"}),
         ("# note\n# syntax=a\nFROM a", {}),
         ("\n# syntax=a\nFROM a", {}),
@@ -106,8 +115,18 @@ def test_spans_comments_and_empty_continuations() -> None:
     d = parse(b"# base image\nFROM a AS base\n# lost\n#\n# one\n\n# two\nRUN a \\\n\n  b\nRUN c\n", "F")
     assert d.stages[0].base.description == "image"
     first, second = d.stages[0].instructions
-    assert (first.span.first, first.span.last, first.comments, first.empty_continuation) == (8, 10, ("one", "two"), True)
-    assert (second.span.first, second.span.last, second.comments, second.empty_continuation) == (11, 11, (), False)
+    assert (first.span.first, first.span.last, first.comments, first.empty_continuation) == (
+        8,
+        10,
+        ("one", "two"),
+        True,
+    )
+    assert (second.span.first, second.span.last, second.comments, second.empty_continuation) == (
+        11,
+        11,
+        (),
+        False,
+    )
     assert first.span.filename == "F" and first.span.source == d.source and first.keyword == "RUN"
 
 
@@ -237,7 +256,10 @@ H = ins.Heredoc
         ("RUN <<-EOF\n\ta\n\t\tb\n\tEOF", (H("EOF", "a\nb\n", True, True),)),
         ("RUN <<'EOF'\n$a\nEOF", (H("EOF", "$a\n", False, False),)),
         ('RUN <<E"O"F\nEOF', (H("EOF", "", False, False),)),
-        ("RUN cat <<A >x && cat <<B >y\n1\nA\n2\nB", (H("A", "1\n", True, False), H("B", "2\n", True, False))),
+        (
+            "RUN cat <<A >x && cat <<B >y\n1\nA\n2\nB",
+            (H("A", "1\n", True, False), H("B", "2\n", True, False)),
+        ),
         ("RUN 3<<EOF cat <&3\nx\nEOF", (H("EOF", "x\n", True, False, 3),)),
         ("RUN <<EOF\n# no comment\nx \\\n EOF\nEOF", (H("EOF", "# no comment\nx \\\n EOF\n", True, False),)),
         ("RUN cat <<<EOF", ()),
@@ -303,21 +325,44 @@ def test_env_and_label(text: str, pairs: tuple[tuple[str, str], ...], legacy: bo
 def test_arg() -> None:
     arg = one('# A the first\n# B the other\nARG A=1 B="x y" C D=')
     assert isinstance(arg, ins.Arg)
-    assert arg.args == (ins.ArgPair("A", "1", "the first"), ins.ArgPair("B", '"x y"', "the other"), ins.ArgPair("C", None), ins.ArgPair("D", ""))
+    assert arg.args == (
+        ins.ArgPair("A", "1", "the first"),
+        ins.ArgPair("B", '"x y"', "the other"),
+        ins.ArgPair("C", None),
+        ins.ArgPair("D", ""),
+    )
 
 
 def test_stages() -> None:
-    d = parse(b"ARG V=1\nARG W\nFROM --platform=$BUILDPLATFORM go:$V as Build\nRUN a\nFROM scratch\nCOPY --from=build a b\n", "F")
+    d = parse(
+        b"ARG V=1\nARG W\nFROM --platform=$BUILDPLATFORM go:$V as Build\nRUN a\nFROM scratch\nCOPY --from=build a b\n",
+        "F",
+    )
     assert [a.args[0].name for a in d.global_args] == ["V", "W"]
     base = d.stages[0].base
-    assert (base.image, base.platform, base.name, base.name_raw, base.as_keyword) == ("go:$V", "$BUILDPLATFORM", "build", "Build", "as")
+    assert (base.image, base.platform, base.name, base.name_raw, base.as_keyword) == (
+        "go:$V",
+        "$BUILDPLATFORM",
+        "build",
+        "Build",
+        "as",
+    )
     assert [(s.index, s.name, len(s.instructions)) for s in d.stages] == [(0, "build", 1), (1, "", 1)]
 
 
 def test_copy_flags() -> None:
-    copy = one("COPY --from=a --chown='b c' --chmod=u=rwX --link --parents=false --exclude=x --exclude=y s t d")
+    copy = one(
+        "COPY --from=a --chown='b c' --chmod=u=rwX --link --parents=false --exclude=x --exclude=y s t d"
+    )
     assert isinstance(copy, ins.CopyAdd)
-    assert (copy.from_, copy.chown, copy.chmod, copy.link, copy.parents, copy.exclude) == ("a", "b c", "u=rwX", True, False, ("x", "y"))
+    assert (copy.from_, copy.chown, copy.chmod, copy.link, copy.parents, copy.exclude) == (
+        "a",
+        "b c",
+        "u=rwX",
+        True,
+        False,
+        ("x", "y"),
+    )
     assert (copy.sources, copy.dest, copy.add, copy.unpack) == (("s", "t"), "d", False, None)
     assert copy.flags[0] == ins.Flag("from", "a") and copy.flags[3] == ins.Flag("link", None)
     add = one("ADD --keep-git-dir --checksum=sha256:x --unpack=false u d")
@@ -326,18 +371,33 @@ def test_copy_flags() -> None:
 
 
 def test_run_flags() -> None:
-    run = one("RUN --mount=type=cache,target=/a --network=none --mount=type=tmpfs,target=/b --security=insecure --device=x/y x")
+    run = one(
+        "RUN --mount=type=cache,target=/a --network=none --mount=type=tmpfs,target=/b --security=insecure --device=x/y x"
+    )
     assert isinstance(run, ins.Run)
     assert run.mounts == ("type=cache,target=/a", "type=tmpfs,target=/b")
     assert (run.network, run.security, run.devices) == ("none", "insecure", ("x/y",))
 
 
 def test_healthcheck() -> None:
-    got = one('HEALTHCHECK --interval=1m30s --timeout=0 --start-period=100ms --start-interval=1.5s --retries=3 CMD ["a", "b"]')
+    got = one(
+        'HEALTHCHECK --interval=1m30s --timeout=0 --start-period=100ms --start-interval=1.5s --retries=3 CMD ["a", "b"]'
+    )
     assert isinstance(got, ins.Healthcheck)
-    assert (got.test, got.interval, got.timeout, got.start_period, got.start_interval, got.retries) == (("CMD", "a", "b"), 90 * 10**9, 0, 10**8, 15 * 10**8, 3)
+    assert (got.test, got.interval, got.timeout, got.start_period, got.start_interval, got.retries) == (
+        ("CMD", "a", "b"),
+        90 * 10**9,
+        0,
+        10**8,
+        15 * 10**8,
+        3,
+    )
     got = one("HEALTHCHECK CMD curl -f x")
-    assert isinstance(got, ins.Healthcheck) and (got.test, got.interval, got.retries) == (("CMD-SHELL", "curl -f x"), None, None)
+    assert isinstance(got, ins.Healthcheck) and (got.test, got.interval, got.retries) == (
+        ("CMD-SHELL", "curl -f x"),
+        None,
+        None,
+    )
     got = one("healthcheck none")
     assert isinstance(got, ins.Healthcheck) and got.test == ("NONE",)
 
@@ -357,8 +417,50 @@ def test_invalid_utf8_survives() -> None:
 
 # -- robustness and speed ----------------------------------------------------
 
-_PIECES = ["FROM a", "FROM a AS b", "RUN ", "COPY ", "ENV ", "ARG ", "HEALTHCHECK ", "ONBUILD ", "VOLUME ", "SHELL ", "EXPOSE ", "LABEL ", "CMD ", "ADD "]
-_PIECES += ["\n", "\\\n", " ", "<<EOF", "<<-'X'", "EOF\n", "[", '"', "]", ",", "'", "=", "--", "--mount=", "--from=", "$", "{", "}", "#", "# escape=`\n", "`", "\\", "\r", "\t", "a", "1"]
+_PIECES = [
+    "FROM a",
+    "FROM a AS b",
+    "RUN ",
+    "COPY ",
+    "ENV ",
+    "ARG ",
+    "HEALTHCHECK ",
+    "ONBUILD ",
+    "VOLUME ",
+    "SHELL ",
+    "EXPOSE ",
+    "LABEL ",
+    "CMD ",
+    "ADD ",
+]
+_PIECES += [
+    "\n",
+    "\\\n",
+    " ",
+    "<<EOF",
+    "<<-'X'",
+    "EOF\n",
+    "[",
+    '"',
+    "]",
+    ",",
+    "'",
+    "=",
+    "--",
+    "--mount=",
+    "--from=",
+    "$",
+    "{",
+    "}",
+    "#",
+    "# escape=`\n",
+    "`",
+    "\\",
+    "\r",
+    "\t",
+    "a",
+    "1",
+]
 
 
 @given(st.lists(st.sampled_from(_PIECES), max_size=30).map("".join))
@@ -373,7 +475,7 @@ def test_nothing_but_dockerfile_errors(text: str) -> None:
 @given(st.binary(max_size=80))
 @settings(deadline=None)
 def test_any_bytes(data: bytes) -> None:
-    for prefix in (b"", b"FROM a\nRUN ", b"FROM a\nCOPY [", b"FROM a\nCMD [\""):
+    for prefix in (b"", b"FROM a\nRUN ", b"FROM a\nCOPY [", b'FROM a\nCMD ["'):
         try:
             parse(prefix + data, "F")
         except DockerfileError as e:
@@ -381,7 +483,10 @@ def test_any_bytes(data: bytes) -> None:
 
 
 def test_forty_lines_take_about_a_millisecond() -> None:
-    text = b"FROM alpine AS build\n" + b"ENV A=1 B=2\nRUN apk add --no-cache \\\n  a b c\nCOPY --from=build /a /b\nCMD [\"a\"]\n" * 8
+    text = (
+        b"FROM alpine AS build\n"
+        + b'ENV A=1 B=2\nRUN apk add --no-cache \\\n  a b c\nCOPY --from=build /a /b\nCMD ["a"]\n' * 8
+    )
     parse(text, "F")
     best = min(_timed(text) for _ in range(20))
     assert best < 0.005
@@ -405,9 +510,22 @@ def test_the_package_is_pure_and_light() -> None:
     banned = {"os", "pathlib", "subprocess", "time", "socket", "threading", "re", "shutil", "tempfile"}
     for path in folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom) and not node.level
+                else []
+            )
             assert not banned & set(names), path
     code = "import sys; import lapstrake.dockerfile.parser as p, lapstrake.dockerfile.lint as l\n"
     code += "l.check(p.parse(b'ARG V=1\\nFROM a:$V AS b\\nCMD [\"x\"]', 'F')); print([m for m in ('re', 'json', 'enum', 'typing') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(folder.parent.parent)}, timeout=60)
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(folder.parent.parent)},
+        timeout=60,
+    )
     assert found.stdout.strip() == "[]"

@@ -94,14 +94,28 @@ def test_bad_ports(word: str, message: str) -> None:
 
 
 def test_signals() -> None:
-    assert [parse_signal(t) for t in ("SIGKILL", "term", "9", "SIGRTMIN+3", "RTMAX-1", "SigIot")] == [9, 15, 9, 37, 63, 6]
+    assert [parse_signal(t) for t in ("SIGKILL", "term", "9", "SIGRTMIN+3", "RTMAX-1", "SigIot")] == [
+        9,
+        15,
+        9,
+        37,
+        63,
+        6,
+    ]
     for bad in ("0", "FOO", "", "SIG", "-9", "RTMIN+99"):
         with pytest.raises(DockerfileError, match="^invalid signal: "):
             parse_signal(bad)
 
 
 def test_sizes() -> None:
-    assert [parse_size(t) for t in ("10", "1k", "1.5m", "2GB", "1 GiB", ".5k")] == [10, 1024, 3 << 19, 2 << 30, 1 << 30, 512]
+    assert [parse_size(t) for t in ("10", "1k", "1.5m", "2GB", "1 GiB", ".5k")] == [
+        10,
+        1024,
+        3 << 19,
+        2 << 30,
+        1 << 30,
+        512,
+    ]
     for bad in ("", "k", "-1", "1x", "1.x", "1kbb"):
         with pytest.raises(ValueError, match="invalid size"):
             parse_size(bad)
@@ -123,7 +137,10 @@ def test_chmod(text: str, mode: int, is_dir: bool, expected: int) -> None:
 def test_bad_chmod(text: str) -> None:
     with pytest.raises(DockerfileError) as e:
         parse_chmod(text)
-    assert e.value.message == f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+    assert (
+        e.value.message
+        == f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+    )
 
 
 # -- §8.1 --------------------------------------------------------------------
@@ -134,7 +151,10 @@ def test_bad_chmod(text: str) -> None:
     [
         ("target=/a", MountFlag(target="/a")),
         ("", MountFlag()),
-        ("type=cache,dst=/a,id=x,sharing=LOCKED,mode=0700,uid=1,gid=2,from=b,src=c", MountFlag("cache", "/a", "c", "b", None, "x", "locked", 0, 0o700, 1, 2)),
+        (
+            "type=cache,dst=/a,id=x,sharing=LOCKED,mode=0700,uid=1,gid=2,from=b,src=c",
+            MountFlag("cache", "/a", "c", "b", None, "x", "locked", 0, 0o700, 1, 2),
+        ),
         ("type=tmpfs,destination=/t,size=64m", MountFlag("tmpfs", "/t", size=64 << 20)),
         ("type=secret,src=tok,required", MountFlag("secret", id="tok", required=True)),
         ("type=secret,target=/run/key", MountFlag("secret", "/run/key", id="key")),
@@ -151,7 +171,11 @@ def test_mounts(value: str, flag: MountFlag) -> None:
 
 
 def test_mount_default_access() -> None:
-    assert MountFlag().is_readonly and not MountFlag("cache").is_readonly and not MountFlag("bind", readonly=False).is_readonly
+    assert (
+        MountFlag().is_readonly
+        and not MountFlag("cache").is_readonly
+        and not MountFlag("bind", readonly=False).is_readonly
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,7 +203,10 @@ def test_mount_default_access() -> None:
         ("type=ssh,src=a", "ssh does not support source"),
         ("from=$X", "'from' doesn't support variable expansion, define alias stage instead"),
         ('a"b=c', 'failed to parse csv mounts: parse error on line 1, column 2: bare " in non-quoted field'),
-        ('"a', 'failed to parse csv mounts: parse error on line 1, column 3: extraneous or missing " in quoted-field'),
+        (
+            '"a',
+            'failed to parse csv mounts: parse error on line 1, column 3: extraneous or missing " in quoted-field',
+        ),
     ],
 )
 def test_bad_mounts(value: str, message: str) -> None:
@@ -205,7 +232,10 @@ def test_csv() -> None:
 def test_devices() -> None:
     assert parse_device("vendor.com/gpu=0,required") == DeviceFlag("vendor.com/gpu=0", True)
     assert parse_device("name=a/b,required=false") == DeviceFlag("a/b")
-    for bad, message in (("a,b", "device name already set to a"), ("a,required=x", "invalid value for required: x")):
+    for bad, message in (
+        ("a,b", "device name already set to a"),
+        ("a,required=x", "invalid value for required: x"),
+    ):
         with pytest.raises(DockerfileError) as e:
             parse_device(bad)
         assert e.value.message == message
@@ -225,7 +255,12 @@ def test_suggestions() -> None:
 def test_excerpt() -> None:
     text = "FROM alpine\n\nRUNN echo hi\n\nCMD x\nCMD y\n"
     rule = "-" * 20
-    assert render(Span("Dockerfile", 3, 3, text)) == f"Dockerfile:3\n{rule}\n   1 |     FROM alpine\n   2 |\n   3 | >>> RUNN echo hi\n   4 |\n   5 |     CMD x\n{rule}\n"
-    assert render(Span("D", 5, 6, text)) == f"D:5\n{rule}\n   4 |\n   5 | >>> CMD x\n   6 | >>> CMD y\n{rule}\n"
+    assert (
+        render(Span("Dockerfile", 3, 3, text))
+        == f"Dockerfile:3\n{rule}\n   1 |     FROM alpine\n   2 |\n   3 | >>> RUNN echo hi\n   4 |\n   5 |     CMD x\n{rule}\n"
+    )
+    assert (
+        render(Span("D", 5, 6, text)) == f"D:5\n{rule}\n   4 |\n   5 | >>> CMD x\n   6 | >>> CMD y\n{rule}\n"
+    )
     assert render(Span("D", 1, 1, "")) == ""
     assert render(Span("D", 9, 12, "a\udcff"))

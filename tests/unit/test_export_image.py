@@ -48,7 +48,12 @@ def export(env, spec, names, res):
 
 def attested(content, *archs):
     raw = b'{"_type":"https://in-toto.io/Statement/v1"}'
-    return [with_statements(image(content, arch), [Attested("https://slsa.dev/provenance/v1", raw, "provenance.json")]) for arch in archs]
+    return [
+        with_statements(
+            image(content, arch), [Attested("https://slsa.dev/provenance/v1", raw, "provenance.json")]
+        )
+        for arch in archs
+    ]
 
 
 def test_history_is_mended(tmp_path):
@@ -104,12 +109,26 @@ def test_index_lists_images_then_attestations(tmp_path):
     content = environment(tmp_path).content
     res = assemble_result(attested(content, "arm64", "amd64"))
     doc = json.loads(res.index)
-    assert [m["platform"]["architecture"] for m in doc["manifests"]] == ["arm64", "amd64", "unknown", "unknown"]
-    assert [m["annotations"]["vnd.docker.reference.digest"] for m in doc["manifests"][2:]] == [m["digest"] for m in doc["manifests"][:2]]
+    assert [m["platform"]["architecture"] for m in doc["manifests"]] == [
+        "arm64",
+        "amd64",
+        "unknown",
+        "unknown",
+    ]
+    assert [m["annotations"]["vnd.docker.reference.digest"] for m in doc["manifests"][2:]] == [
+        m["digest"] for m in doc["manifests"][:2]
+    ]
     manifest = json.loads(dict(res.documents)[doc["manifests"][2]["digest"]])
-    assert manifest["config"] == {"mediaType": "application/vnd.oci.empty.v1+json", "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "size": 2, "data": "e30="}
+    assert manifest["config"] == {
+        "mediaType": "application/vnd.oci.empty.v1+json",
+        "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+        "size": 2,
+        "data": "e30=",
+    }
     assert manifest["subject"]["digest"] == doc["manifests"][0]["digest"]
-    assert manifest["layers"][0]["annotations"] == {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v1"}
+    assert manifest["layers"][0]["annotations"] == {
+        "in-toto.io/predicate-type": "https://slsa.dev/provenance/v1"
+    }
     legacy = assemble_result(attested(content, "amd64"), oci_artifact=False)
     manifest = json.loads(dict(legacy.documents)[json.loads(legacy.index)["manifests"][1]["digest"]])
     assert "subject" not in manifest and manifest["config"]["mediaType"].endswith("config.v1+json")
@@ -126,10 +145,15 @@ def test_layout_tar(tmp_path):
         members = tar.getmembers()
         assert [m.name for m in members] == sorted(m.name for m in members)
         assert {(m.uid, m.gid, m.mtime) for m in members} == {(0, 0, 0)}
-        tar.extractall(tmp_path / "x", filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(tmp_path / "x")
+        tar.extractall(tmp_path / "x", filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(
+            tmp_path / "x"
+        )
     assert validate(str(tmp_path / "x")) == []
     entries = read_index(str(tmp_path / "x"))
-    assert [e["annotations"]["io.containerd.image.name"] for e in entries] == ["docker.io/library/app:1", "localhost:5000/x/y:2"]
+    assert [e["annotations"]["io.containerd.image.name"] for e in entries] == [
+        "docker.io/library/app:1",
+        "localhost:5000/x/y:2",
+    ]
     assert entries[0]["annotations"]["org.opencontainers.image.ref.name"] == "1"
     assert entries[0]["annotations"]["org.opencontainers.image.created"] == "2026-01-01T00:00:00Z"
     assert sorted(os.listdir(tmp_path)) == ["lap", "out.tar", "x"]
@@ -145,7 +169,9 @@ def test_layout_tar_to_stdout(tmp_path):
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
         doc = json.load(tar.extractfile("index.json"))
     assert "io.containerd.image.name" not in doc["manifests"][0]["annotations"]
-    with pytest.raises(UsageError, match="dest file is required for oci exporter. refusing to write to console"):
+    with pytest.raises(
+        UsageError, match="dest file is required for oci exporter. refusing to write to console"
+    ):
         open_exporter(Output("oci", "-"), [], replace(env, stdout_tty=True))
 
 
@@ -166,8 +192,17 @@ def test_layout_directory_replaces_tags(tmp_path):
 def test_skopeo_and_umoci_read_layouts(tmp_path, archs):
     need("skopeo")
     env = environment(tmp_path)
-    export(env, Output("oci", "dir", (("tar", "false"),)), ["app:1"], assemble_result(attested(env.content, *archs)) if len(archs) > 1 else result(env.content, *archs))
-    doc = json.loads(run("skopeo", "inspect", "--override-arch", "amd64", "--override-os", "linux", f"oci:{tmp_path}/dir:1"))
+    export(
+        env,
+        Output("oci", "dir", (("tar", "false"),)),
+        ["app:1"],
+        assemble_result(attested(env.content, *archs)) if len(archs) > 1 else result(env.content, *archs),
+    )
+    doc = json.loads(
+        run(
+            "skopeo", "inspect", "--override-arch", "amd64", "--override-os", "linux", f"oci:{tmp_path}/dir:1"
+        )
+    )
     assert doc["Architecture"] == "amd64" and len(doc["Layers"]) == 2
     if len(archs) == 1:
         need("umoci")
@@ -175,12 +210,20 @@ def test_skopeo_and_umoci_read_layouts(tmp_path, archs):
         assert (tmp_path / "bundle/rootfs/app/hello").read_bytes() == b"hello amd64"
 
 
-@pytest.mark.parametrize(("kind", "oci"), [("gzip", True), ("zstd", True), ("uncompressed", True), ("gzip", False), ("uncompressed", False)])
+@pytest.mark.parametrize(
+    ("kind", "oci"),
+    [("gzip", True), ("zstd", True), ("uncompressed", True), ("gzip", False), ("uncompressed", False)],
+)
 def test_every_kind_of_layer_is_read_by_skopeo(tmp_path, kind, oci):
     need("skopeo")
     env = environment(tmp_path)
     pairs = [layer(env.content, {"a": b"1" * 5000}, kind), layer(env.content, {"b": b"2"}, kind)]
-    config = {"os": "linux", "architecture": "amd64", "config": {}, "rootfs": {"diff_ids": [d for _, d in pairs]}}
+    config = {
+        "os": "linux",
+        "architecture": "amd64",
+        "config": {},
+        "rootfs": {"diff_ids": [d for _, d in pairs]},
+    }
     res = assemble_result([assemble_image(config, [d for d, _ in pairs], oci=oci)])
     export(env, Output("oci", "dir", (("tar", "false"),)), ["a:1"], res)
     assert validate(str(tmp_path / "dir")) == []
@@ -188,7 +231,13 @@ def test_every_kind_of_layer_is_read_by_skopeo(tmp_path, kind, oci):
         run("skopeo", "--insecure-policy", "copy", f"oci:{tmp_path}/dir:1", f"dir:{tmp_path}/copy")
     if kind != "zstd":
         export(env, Output("docker", "out.tar"), ["a:1"], res)
-        run("skopeo", "--insecure-policy", "copy", f"docker-archive:{tmp_path}/out.tar:a:1", f"dir:{tmp_path}/copy2")
+        run(
+            "skopeo",
+            "--insecure-policy",
+            "copy",
+            f"docker-archive:{tmp_path}/out.tar:a:1",
+            f"dir:{tmp_path}/copy2",
+        )
 
 
 def test_docker_archive(tmp_path):
@@ -198,13 +247,19 @@ def test_docker_archive(tmp_path):
     export(env, Output("docker", "out.tar"), ["app:1"], res)
     with tarfile.open(tmp_path / "out.tar") as tar:
         doc = json.load(tar.extractfile("manifest.json"))
-    assert doc[0]["RepoTags"] == ["app:1"] and doc[0]["Config"] == "blobs/sha256/" + res.images[0].config_digest[7:]
+    assert (
+        doc[0]["RepoTags"] == ["app:1"]
+        and doc[0]["Config"] == "blobs/sha256/" + res.images[0].config_digest[7:]
+    )
     found = json.loads(run("skopeo", "inspect", f"docker-archive:{tmp_path}/out.tar:app:1"))
     assert found["Architecture"] == "amd64"
     found = json.loads(run("skopeo", "inspect", "--config", f"oci-archive:{tmp_path}/out.tar:1"))
     assert found["config"]["Cmd"] == ["/app/hello"]
     many = result(env.content, "amd64", "arm64")
-    with pytest.raises(ExportError, match="docker exporter does not support exporting manifest lists, use the oci exporter instead"):
+    with pytest.raises(
+        ExportError,
+        match="docker exporter does not support exporting manifest lists, use the oci exporter instead",
+    ):
         open_exporter(Output("docker", "b.tar"), [], env).prepare(many)
     assert not [n for n in os.listdir(tmp_path) if n.endswith(".tmp")]
 
@@ -221,7 +276,7 @@ def test_podman_loads_our_archive(tmp_path):
 def test_engine_by_program(tmp_path):
     env = environment(tmp_path, search=(str(tmp_path / "bin"),))
     os.makedirs(tmp_path / "bin")
-    (tmp_path / "bin/docker").write_text(f"#!/bin/sh\n[ \"$1\" = load ] && cat > {tmp_path}/loaded.tar\n")
+    (tmp_path / "bin/docker").write_text(f'#!/bin/sh\n[ "$1" = load ] && cat > {tmp_path}/loaded.tar\n')
     os.chmod(tmp_path / "bin/docker", 0o755)
     export(env, Output("docker"), ["app:1"], result(env.content))
     with tarfile.open(tmp_path / "loaded.tar") as tar:
@@ -229,7 +284,9 @@ def test_engine_by_program(tmp_path):
     (tmp_path / "bin/docker").write_text("#!/bin/sh\necho no daemon >&2; exit 1\n")
     with pytest.raises(ExportError, match="no daemon"):
         export(env, Output("docker"), ["app:1"], result(env.content))
-    with pytest.raises(ExportError, match="docker exporter does not currently support exporting manifest lists"):
+    with pytest.raises(
+        ExportError, match="docker exporter does not currently support exporting manifest lists"
+    ):
         export(env, Output("docker"), ["app:1"], result(env.content, "amd64", "arm64"))
 
 
@@ -260,7 +317,14 @@ def test_missing_layer_is_found_before_a_name_is_set(tmp_path):
     env.content.delete(res.images[0].layers[0].digest)
     with pytest.raises(ExportError, match="is not in the store"):
         open_exporter(Output("image"), ["app:1"], env).prepare(res)
-    lazy = replace(res, images=(replace(res.images[0], lazy_sources=((res.images[0].layers[0].digest, "docker.io/library/base"),)),))
+    lazy = replace(
+        res,
+        images=(
+            replace(
+                res.images[0], lazy_sources=((res.images[0].layers[0].digest, "docker.io/library/base"),)
+            ),
+        ),
+    )
     export(env, Output("image"), ["app:1"], lazy)
     assert decode("x", env.index.get(NAMESPACE, "docker.io/library/app:1")).sources
 
@@ -277,13 +341,17 @@ def test_lazy_layers_are_fetched_for_archives(tmp_path):
         asked.append((desc.digest, source))
         env.content.put(raw)
 
-    lazy = replace(res, images=(replace(res.images[0], lazy_sources=((base.digest, "docker.io/library/base"),)),))
+    lazy = replace(
+        res, images=(replace(res.images[0], lazy_sources=((base.digest, "docker.io/library/base"),)),)
+    )
     export(replace(env, fetch=fetch), Output("oci", "o.tar"), [], lazy)
     assert asked == [(base.digest, "docker.io/library/base")]
 
 
 BROKEN = {
-    "flipped layer": lambda d, r: _overwrite(d, r.images[0].layers[0].digest, b"x" * r.images[0].layers[0].size),
+    "flipped layer": lambda d, r: _overwrite(
+        d, r.images[0].layers[0].digest, b"x" * r.images[0].layers[0].size
+    ),
     "short layer": lambda d, r: _overwrite(d, r.images[0].layers[0].digest, b"x"),
     "missing config": lambda d, r: os.unlink(d / "blobs/sha256" / r.images[0].config_digest[7:]),
     "foreign version": lambda d, r: (d / "oci-layout").write_text("{}"),
@@ -310,7 +378,9 @@ def test_validate_finds(tmp_path, how):
 def test_validate_counts_history_and_diff_ids(tmp_path):
     env = environment(tmp_path)
     desc, _ = layer(env.content, {"a": b"1"})
-    one = assemble_image({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": ["sha256:" + "0" * 64]}}, [desc])
+    one = assemble_image(
+        {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": ["sha256:" + "0" * 64]}}, [desc]
+    )
     export(env, Output("oci", "dir", (("tar", "false"),)), [], assemble_result([one]))
     assert [f for f in validate(str(tmp_path / "dir")) if "uncompressed it is not" in f]
 
@@ -323,9 +393,18 @@ USAGE = [
     (Output("tar", "folder"), "destination file folder is a directory"),
     (Output("tar", "-"), "dest file is required for tar exporter. refusing to write to console"),
     (Output("registry"), "tag is needed when pushing to registry"),
-    (Output("image", attrs=(("oci-mediatypes", "false"), ("oci-artifact", "true"))), 'exporter option "oci-artifact=true" conflicts with "oci-mediatypes=false"'),
-    (Output("image", attrs=(("oci-mediatypes", "false"), ("compression", "zstd"))), 'exporter option "compression=zstd" conflicts with "oci-mediatypes=false"'),
-    (Output("image", attrs=(("push", "true"), ("push-by-digest", "true"), ("name", "a:1"))), "can't push tagged ref a:1 by digest"),
+    (
+        Output("image", attrs=(("oci-mediatypes", "false"), ("oci-artifact", "true"))),
+        'exporter option "oci-artifact=true" conflicts with "oci-mediatypes=false"',
+    ),
+    (
+        Output("image", attrs=(("oci-mediatypes", "false"), ("compression", "zstd"))),
+        'exporter option "compression=zstd" conflicts with "oci-mediatypes=false"',
+    ),
+    (
+        Output("image", attrs=(("push", "true"), ("push-by-digest", "true"), ("name", "a:1"))),
+        "can't push tagged ref a:1 by digest",
+    ),
     (Output("image", attrs=(("annotation-x.k", "v"),)), 'unknown annotation type "x"'),
     (Output("image", attrs=(("name", "UPPER"),)), "invalid tag"),
     (Output("local", "/tmp", (("mode", "delete"),)), "mode=delete"),
@@ -349,8 +428,19 @@ def test_only_one_output_to_stdout():
 
 
 def test_annotation_keys():
-    found = annotations_of({"annotation.a.b": "1", "annotation-index.c": "2", "annotation-manifest-descriptor[linux(10.0)/amd64].d": "3", "push": "true"})
-    assert [(a.level, a.platform, a.key) for a in found] == [("manifest", "", "a.b"), ("index", "", "c"), ("manifest-descriptor", "linux(10.0)/amd64", "d")]
+    found = annotations_of(
+        {
+            "annotation.a.b": "1",
+            "annotation-index.c": "2",
+            "annotation-manifest-descriptor[linux(10.0)/amd64].d": "3",
+            "push": "true",
+        }
+    )
+    assert [(a.level, a.platform, a.key) for a in found] == [
+        ("manifest", "", "a.b"),
+        ("index", "", "c"),
+        ("manifest-descriptor", "linux(10.0)/amd64", "d"),
+    ]
 
 
 def test_several_abort_together(tmp_path):

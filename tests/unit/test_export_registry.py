@@ -47,8 +47,19 @@ def client():
 def attested(content, *archs):
     out = []
     for arch in archs:
-        raw = json.dumps({"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://slsa.dev/provenance/v1", "predicate": {"arch": arch}}).encode()
-        out.append(replace(image(content, arch), attestations=((statement_descriptor("https://slsa.dev/provenance/v1", raw), raw),)))
+        raw = json.dumps(
+            {
+                "_type": "https://in-toto.io/Statement/v1",
+                "predicateType": "https://slsa.dev/provenance/v1",
+                "predicate": {"arch": arch},
+            }
+        ).encode()
+        out.append(
+            replace(
+                image(content, arch),
+                attestations=((statement_descriptor("https://slsa.dev/provenance/v1", raw), raw),),
+            )
+        )
     return assemble_result(out)
 
 
@@ -70,7 +81,13 @@ def test_push_several_names_with_mounts(tmp_path, registry, client):
     again.prepare(res)
     assert again._pushes[0].pushed == 0
     if shutil.which("skopeo"):
-        done = subprocess.run(["skopeo", "inspect", "--tls-verify=false", "--override-arch", "arm64", f"docker://{names[2]}"], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            ["skopeo", "inspect", "--tls-verify=false", "--override-arch", "arm64", f"docker://{names[2]}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
         assert json.loads(done.stdout)["Architecture"] == "arm64"
 
 
@@ -79,13 +96,20 @@ def test_push_by_digest_and_image_store_together(tmp_path, registry, client):
     env = environment(tmp_path, client=client)
     res = result(env.content)
     push(res, [f"{registry.host}/digest/a"], client, env.content, by_digest=True)
-    assert Inspection(Tools(client, env.content), f"{registry.host}/digest/a@{res.descriptor.digest}").image()["architecture"] == "amd64"
+    assert (
+        Inspection(Tools(client, env.content), f"{registry.host}/digest/a@{res.descriptor.digest}").image()[
+            "architecture"
+        ]
+        == "amd64"
+    )
     with pytest.raises(BuildError):
         Inspection(Tools(client, env.content), f"{registry.host}/digest/a:latest")
     exporter = open_exporter(Output("image", attrs=(("push", "true"),)), [f"{registry.host}/digest/b:1"], env)
     exporter.prepare(res)
     exporter.commit()
-    assert [i.name for i in local.list_images(Settings(str(tmp_path / "lap")))] == [f"{registry.host}/digest/b:1"]
+    assert [i.name for i in local.list_images(Settings(str(tmp_path / "lap")))] == [
+        f"{registry.host}/digest/b:1"
+    ]
 
 
 @needs_registry
@@ -95,7 +119,9 @@ def test_lazy_base_is_mounted_not_fetched(tmp_path, registry, client):
     push(res, [f"{registry.host}/lazy/base:1"], client, env.content)
     base = res.images[0].layers[0].digest
     env.content.delete(base)
-    lazy = replace(res, images=(replace(res.images[0], lazy_sources=((base, f"{registry.host}/lazy/base"),)),))
+    lazy = replace(
+        res, images=(replace(res.images[0], lazy_sources=((base, f"{registry.host}/lazy/base"),)),)
+    )
     exporter = open_exporter(Output("registry"), [f"{registry.host}/lazy/app:1"], env)
     exporter.prepare(lazy)
     exporter.commit()
@@ -140,18 +166,35 @@ def test_create_joins_and_copies(tmp_path, registry, client):
     push(attested(env.content, "amd64"), [f"{host}/tools/amd:1"], client, env.content)
     push(result(env.content, "arm64"), [f"{host}/tools/arm:1"], client, env.content)
     elsewhere = Tools(client, ContentStore(str(tmp_path / "other")))
-    made = create(elsewhere, [f"{host}/tools/amd:1", f"{host}/tools/arm:1"], [f"{host}/tools/joined:1", f"{host}/tools/again:2"])
+    made = create(
+        elsewhere,
+        [f"{host}/tools/amd:1", f"{host}/tools/arm:1"],
+        [f"{host}/tools/joined:1", f"{host}/tools/again:2"],
+    )
     found = Inspection(tools, f"{host}/tools/joined:1")
-    assert [d["platform"]["architecture"] for d in found.manifest["manifests"]] == ["amd64", "arm64", "unknown"]
+    assert [d["platform"]["architecture"] for d in found.manifest["manifests"]] == [
+        "amd64",
+        "arm64",
+        "unknown",
+    ]
     assert found.provenance() == {"linux/amd64": {"SLSA": {"arch": "amd64"}}}
     assert json.loads(found.render("{{json .Provenance}}")) == found.provenance()
-    assert found.render("{{.Name}} {{.Manifest.Digest}}") == f"{host}/tools/joined:1 {made.descriptor.digest}\n"
+    assert (
+        found.render("{{.Name}} {{.Manifest.Digest}}") == f"{host}/tools/joined:1 {made.descriptor.digest}\n"
+    )
     assert "Platform:    linux/arm64" in found.text()
     copy = create(elsewhere, [f"{host}/tools/joined:1"], [f"{host}/tools/copy:1"])
     assert copy.descriptor.digest == made.descriptor.digest
-    only = create(elsewhere, [f"{host}/tools/joined:1"], [], CreateOptions(dry_run=True, platforms=(Platform("linux", "arm64"),)))
+    only = create(
+        elsewhere,
+        [f"{host}/tools/joined:1"],
+        [],
+        CreateOptions(dry_run=True, platforms=(Platform("linux", "arm64"),)),
+    )
     assert [d["platform"]["architecture"] for d in json.loads(only.raw)["manifests"]] == ["arm64"]
-    bare = create(elsewhere, [f"{host}/tools/arm:1"], [f"{host}/tools/bare:1"], CreateOptions(prefer_index=False))
+    bare = create(
+        elsewhere, [f"{host}/tools/arm:1"], [f"{host}/tools/bare:1"], CreateOptions(prefer_index=False)
+    )
     assert bare.descriptor.media_type == OCI_MANIFEST
 
 
@@ -162,15 +205,29 @@ def test_append_replaces_a_platform_with_its_attestations(tmp_path, registry, cl
     push(attested(env.content, "amd64", "arm64"), [f"{host}/append/app:1"], client, env.content)
     newer = assemble_result([image(env.content, files={"new": b"new"})])
     push(newer, [f"{host}/append/new:1"], client, env.content)
-    options = CreateOptions(append=True, annotations=(("index", "", "a", "1"), ("manifest-descriptor", "linux/amd64", "b", "2")))
-    made = json.loads(create(Tools(client, env.content), [f"{host}/append/new:1"], [f"{host}/append/app:1"], options).raw)
+    options = CreateOptions(
+        append=True, annotations=(("index", "", "a", "1"), ("manifest-descriptor", "linux/amd64", "b", "2"))
+    )
+    made = json.loads(
+        create(Tools(client, env.content), [f"{host}/append/new:1"], [f"{host}/append/app:1"], options).raw
+    )
     shown = [(d["platform"]["architecture"], d.get("annotations", {}).get("b")) for d in made["manifests"]]
     assert shown == [("arm64", None), ("amd64", "2"), ("unknown", None)]
     assert made["annotations"] == {"a": "1"}
     with pytest.raises(UsageError, match="no platform linux/s390x found in source"):
-        create(Tools(client, env.content), [f"{host}/append/new:1"], [f"{host}/append/x:1"], CreateOptions(annotations=(("manifest-descriptor", "linux/s390x", "b", "2"),)))
+        create(
+            Tools(client, env.content),
+            [f"{host}/append/new:1"],
+            [f"{host}/append/x:1"],
+            CreateOptions(annotations=(("manifest-descriptor", "linux/s390x", "b", "2"),)),
+        )
     with pytest.raises(BuildError, match="no match for platform"):
-        create(Tools(client, env.content), [f"{host}/append/new:1"], [f"{host}/append/x:1"], CreateOptions(platforms=(Platform("linux", "s390x"),)))
+        create(
+            Tools(client, env.content),
+            [f"{host}/append/new:1"],
+            [f"{host}/append/x:1"],
+            CreateOptions(platforms=(Platform("linux", "s390x"),)),
+        )
 
 
 @pytest.mark.parametrize(("tags", "options", "message"), [
@@ -193,16 +250,25 @@ def test_local_images(tmp_path):
         exporter.commit()
     env.index.close()
     found = local.list_images(settings)
-    assert [(i.name, i.platforms) for i in found] == [("docker.io/library/app:1", ("linux/amd64", "linux/arm64")), ("docker.io/library/one:latest", ("linux/amd64",))]
+    assert [(i.name, i.platforms) for i in found] == [
+        ("docker.io/library/app:1", ("linux/amd64", "linux/arm64")),
+        ("docker.io/library/one:latest", ("linux/amd64",)),
+    ]
     assert found[1].config_digest == single.images[0].config_digest
     assert found[1].complete
-    assert local.tag(settings, "app:1", "app:2", "ghcr.io/x/y:z") == ("docker.io/library/app:2", "ghcr.io/x/y:z")
+    assert local.tag(settings, "app:1", "app:2", "ghcr.io/x/y:z") == (
+        "docker.io/library/app:2",
+        "ghcr.io/x/y:z",
+    )
     shown = local.inspect(settings, "app:2", Platform("linux", "arm64"))
     assert [i["platform"] for i in shown["images"]] == ["linux/arm64"]
     assert local.inspect(settings, found[1].config_digest[7:19])["name"] == "docker.io/library/one:latest"
     env.content.delete(single.images[0].layers[1].digest)
     assert [i.complete for i in local.list_images(settings)] == [False, False, False, False]
-    assert local.remove(settings, ["app:1", "one"]) == ("docker.io/library/app:1", "docker.io/library/one:latest")
+    assert local.remove(settings, ["app:1", "one"]) == (
+        "docker.io/library/app:1",
+        "docker.io/library/one:latest",
+    )
     with pytest.raises(ExportError, match="no such image: app:1"):
         local.remove(settings, ["app:2", "app:1"])
     assert len(local.list_images(settings)) == 2

@@ -22,7 +22,12 @@ pytestmark = pytest.mark.skipif(not ROOT, reason="sets ownership and overlayfs m
 
 def member(name: str, kind: bytes = b"0", data: bytes = b"", **kw: object) -> tuple[tarfile.TarInfo, bytes]:
     info = tarfile.TarInfo(name)
-    info.type, info.size, info.mtime, info.mode = kind, len(data), 1_500_000_000, 0o755 if kind == b"5" else 0o644
+    info.type, info.size, info.mtime, info.mode = (
+        kind,
+        len(data),
+        1_500_000_000,
+        0o755 if kind == b"5" else 0o644,
+    )
     for k, v in kw.items():
         setattr(info, k, v)
     return info, data
@@ -45,7 +50,23 @@ def listing(root: str) -> list[tuple[object, ...]]:
     out: list[tuple[object, ...]] = []
     for e in changes(root):
         n = e.node
-        out.append((e.path, n.kind, n.mode, n.uid, n.gid, n.size, n.mtime_ns, n.linkname, n.rdev, n.xattrs, e.hardlink, e.whiteout, e.opaque))
+        out.append(
+            (
+                e.path,
+                n.kind,
+                n.mode,
+                n.uid,
+                n.gid,
+                n.size,
+                n.mtime_ns,
+                n.linkname,
+                n.rdev,
+                n.xattrs,
+                e.hardlink,
+                e.whiteout,
+                e.opaque,
+            )
+        )
     return out
 
 
@@ -62,7 +83,10 @@ def test_everything_ordinary(tmp_path: Path) -> None:
     st = os.stat(d / "usr/f")
     assert (st.st_mode & 0o7777, st.st_uid, st.st_gid, st.st_mtime, st.st_nlink) == (0o4755, 7, 8, 3.25, 2)
     assert os.stat(d / "usr").st_mode & 0o7777 == 0o555 and os.stat(d / "usr").st_mtime == 1_500_000_000
-    assert os.getxattr(d / "usr/cap", "security.capability") == caps and os.getxattr(d / "usr/cap", "user.k") == b"v"
+    assert (
+        os.getxattr(d / "usr/cap", "security.capability") == caps
+        and os.getxattr(d / "usr/cap", "user.k") == b"v"
+    )
     assert (d / "usr/g").read_bytes() == b"through" and os.readlink(d / "bin") == "usr"
     assert os.stat(d / "implied/deep").st_mode & 0o7777 == 0o755 and (d / "usr/dup").read_bytes() == b"22"
     assert stat.S_ISFIFO(os.stat(d / "fifo").st_mode) and os.stat(d / "null").st_rdev == os.makedev(1, 3)
@@ -116,7 +140,16 @@ def test_nothing_is_written_through_symlinks(tmp_path: Path) -> None:
 
 
 def test_overlay_attributes_are_never_taken_from_a_tar(tmp_path: Path) -> None:
-    headers = {f"SCHILY.xattr.{k}": "v" for k in ("trusted.overlay.redirect", "user.overlay.opaque", "user.lapstrake.owner", "security.selinux", "user.ok")}
+    headers = {
+        f"SCHILY.xattr.{k}": "v"
+        for k in (
+            "trusted.overlay.redirect",
+            "user.overlay.opaque",
+            "user.lapstrake.owner",
+            "security.selinux",
+            "user.ok",
+        )
+    }
     extract(tmp_path / "d", member("f", pax_headers=headers), member("s", b"5", pax_headers=headers))
     assert os.listxattr(tmp_path / "d/f") == os.listxattr(tmp_path / "d/s") == ["user.ok"]
 
@@ -124,7 +157,13 @@ def test_overlay_attributes_are_never_taken_from_a_tar(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("userxattr", [False, True])
 def test_whiteouts(tmp_path: Path, order: int, userxattr: bool) -> None:
-    members = [member("d/", b"5"), member("d/new", data=b"x"), member("d/.wh..wh..opq"), member(".wh.gone"), member("d/.wh..wh.plnk")]
+    members = [
+        member("d/", b"5"),
+        member("d/new", data=b"x"),
+        member("d/.wh..wh..opq"),
+        member(".wh.gone"),
+        member("d/.wh..wh.plnk"),
+    ]
     extract(tmp_path / "d", *members[::order], userxattr=userxattr)
     assert os.getxattr(tmp_path / "d/d", ("user" if userxattr else "trusted") + ".overlay.opaque") == b"y"
     st = os.lstat(tmp_path / "d/gone")
@@ -132,8 +171,16 @@ def test_whiteouts(tmp_path: Path, order: int, userxattr: bool) -> None:
     assert os.listdir(tmp_path / "d/d") == ["new"]
 
 
-@pytest.mark.parametrize("members", [[member(".wh.x"), member("x/", b"5"), member("x/f")], [member("x/", b"5"), member("x/f"), member(".wh.x")]])
-def test_a_deleted_and_remade_directory_hides_the_old_one(tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+@pytest.mark.parametrize(
+    "members",
+    [
+        [member(".wh.x"), member("x/", b"5"), member("x/f")],
+        [member("x/", b"5"), member("x/f"), member(".wh.x")],
+    ],
+)
+def test_a_deleted_and_remade_directory_hides_the_old_one(
+    tmp_path: Path, members: list[tuple[tarfile.TarInfo, bytes]]
+) -> None:
     extract(tmp_path / "d", *members)
     assert [(e.path, e.opaque) for e in changes(str(tmp_path / "d"))] == [("x", True), ("x/f", False)]
 
@@ -143,7 +190,13 @@ def test_type_changes(tmp_path: Path) -> None:
         tmp_path / "d", member("a/", b"5"), member("a/b/c/f"), member("a", data=b"file"), member("b"), member("b/", b"5"), member("b/f"),
         member("s/", b"5"), member("s/f"), member("s", b"2", linkname="b"), member("s/g"),
     )  # fmt: skip
-    assert [(e.path, e.node.kind) for e in changes(str(tmp_path / "d"))] == [("a", "file"), ("b", "dir"), ("b/f", "file"), ("b/g", "file"), ("s", "symlink")]
+    assert [(e.path, e.node.kind) for e in changes(str(tmp_path / "d"))] == [
+        ("a", "file"),
+        ("b", "dir"),
+        ("b/f", "file"),
+        ("b/g", "file"),
+        ("s", "symlink"),
+    ]
 
 
 def test_ownership_beside_the_files(tmp_path: Path) -> None:
@@ -154,12 +207,24 @@ def test_ownership_beside_the_files(tmp_path: Path) -> None:
     )  # fmt: skip
     assert os.stat(d / "f").st_uid == os.geteuid() and stat.S_ISREG(os.stat(d / "null").st_mode)
     got = {e.path: (e.node.kind, e.node.mode, e.node.uid, e.node.gid, e.node.rdev) for e in changes(str(d))}
-    assert got["f"] == ("file", 0o6000, 5, 6, (0, 0)) and got["dir"] == ("dir", 0o555, 9, 0, (0, 0)) and got["null"] == ("char", 0o666, 0, 0, (1, 3))
+    assert (
+        got["f"] == ("file", 0o6000, 5, 6, (0, 0))
+        and got["dir"] == ("dir", 0o555, 9, 0, (0, 0))
+        and got["null"] == ("char", 0o666, 0, 0, (1, 3))
+    )
 
 
 def test_round_trip(tmp_path: Path) -> None:
     d = tmp_path / "d"
-    extract(d, member("a/", b"5"), member("a/f", data=b"1" * 5000, uid=3), member("h", b"1", linkname="a/f"), member(".wh.w"), member("a/.wh..wh..opq"), member("ü" * 60))
+    extract(
+        d,
+        member("a/", b"5"),
+        member("a/f", data=b"1" * 5000, uid=3),
+        member("h", b"1", linkname="a/f"),
+        member(".wh.w"),
+        member("a/.wh..wh..opq"),
+        member("ü" * 60),
+    )
     out: list[bytes] = []
     tar.write(changes(str(d)), out.append)
     (tmp_path / "e").mkdir()
@@ -188,14 +253,22 @@ def busybox_image(base: Path) -> str:
     run = ["umoci"]
     subprocess.run([*run, "init", "--layout", layout], check=True, capture_output=True)
     subprocess.run([*run, "new", "--image", layout + ":t"], check=True, capture_output=True)
-    subprocess.run([*run, "insert", "--image", layout + ":t", str(rootfs), "/"], check=True, capture_output=True)
+    subprocess.run(
+        [*run, "insert", "--image", layout + ":t", str(rootfs), "/"], check=True, capture_output=True
+    )
     return layout
 
 
-@pytest.mark.skipif(subprocess.run(["which", "umoci"], capture_output=True).returncode != 0, reason="needs umoci")
+@pytest.mark.skipif(
+    subprocess.run(["which", "umoci"], capture_output=True).returncode != 0, reason="needs umoci"
+)
 def test_the_same_as_umoci(tmp_path: Path) -> None:
     layout = busybox_image(tmp_path)
-    subprocess.run(["umoci", "raw", "unpack", "--image", layout + ":t", str(tmp_path / "theirs")], check=True, capture_output=True)
+    subprocess.run(
+        ["umoci", "raw", "unpack", "--image", layout + ":t", str(tmp_path / "theirs")],
+        check=True,
+        capture_output=True,
+    )
     index = json.loads(Path(layout, "index.json").read_text())
     manifest = json.loads(Path(layout, "blobs/sha256", index["manifests"][0]["digest"][7:]).read_text())
     config = json.loads(Path(layout, "blobs/sha256", manifest["config"]["digest"][7:]).read_text())
@@ -205,8 +278,14 @@ def test_the_same_as_umoci(tmp_path: Path) -> None:
     assert len(manifest["layers"]) == 1
     with open(Path(layout, "blobs/sha256", manifest["layers"][0]["digest"][7:]), "rb") as f:
         unpack(f, manifest["layers"][0]["mediaType"], str(tmp_path / "ours"), config["rootfs"]["diff_ids"][0])
-    whole = [tuple(x if i != 6 else int(x) // 10**9 for i, x in enumerate(e)) for e in listing(str(tmp_path / "ours"))]  # type: ignore[call-overload]
-    theirs = [tuple(x if i != 6 else int(x) // 10**9 for i, x in enumerate(e)) for e in listing(str(tmp_path / "theirs"))]  # type: ignore[call-overload]
+    whole = [
+        tuple(x if i != 6 else int(x) // 10**9 for i, x in enumerate(e))
+        for e in listing(str(tmp_path / "ours"))
+    ]  # type: ignore[call-overload]
+    theirs = [
+        tuple(x if i != 6 else int(x) // 10**9 for i, x in enumerate(e))
+        for e in listing(str(tmp_path / "theirs"))
+    ]  # type: ignore[call-overload]
     assert whole == theirs
     for e in changes(str(tmp_path / "ours")):
         if e.node.kind == "file":

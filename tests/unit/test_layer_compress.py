@@ -33,7 +33,21 @@ def drain(stream: object, n: int = 65536) -> bytes:
     return b"".join(out)
 
 
-@pytest.mark.parametrize("kind,level", [("gzip", None), ("gzip", 0), ("gzip", 1), ("gzip", 2), ("gzip", 6), ("gzip", 9), ("zstd", None), ("zstd", 0), ("zstd", 6), ("uncompressed", None)])
+@pytest.mark.parametrize(
+    "kind,level",
+    [
+        ("gzip", None),
+        ("gzip", 0),
+        ("gzip", 1),
+        ("gzip", 2),
+        ("gzip", 6),
+        ("gzip", 9),
+        ("zstd", None),
+        ("zstd", 0),
+        ("zstd", 6),
+        ("uncompressed", None),
+    ],
+)
 @pytest.mark.parametrize("size", [0, 1, 1 << 20, len(DATA)])
 def test_round_trip_and_independence_of_the_feed(kind: str, level: int | None, size: int) -> None:
     data = DATA[:size]
@@ -49,7 +63,16 @@ def test_others_read_ours() -> None:
     assert subprocess.run(["gzip", "-dc"], input=packed, capture_output=True, check=True).stdout == DATA
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(DATA[:5000]) + gzip.compress(DATA[5000:]), gzip.compress(DATA) + bytes(512), bz2.compress(DATA), lzma.compress(DATA), compress(DATA[:99], "zstd") + compress(DATA[99:], "zstd")])
+@pytest.mark.parametrize(
+    "packed",
+    [
+        gzip.compress(DATA[:5000]) + gzip.compress(DATA[5000:]),
+        gzip.compress(DATA) + bytes(512),
+        bz2.compress(DATA),
+        lzma.compress(DATA),
+        compress(DATA[:99], "zstd") + compress(DATA[99:], "zstd"),
+    ],
+)
 def test_other_forms(packed: bytes) -> None:
     assert drain(decompressor(io.BytesIO(packed))) == DATA
 
@@ -104,7 +127,10 @@ def test_errors_on_either_side_stop_both(tmp_path: Path) -> None:
     missing = Entry("f", Node(FILE, 0o644, size=5))
     with pytest.raises(StoreError, match="no content"), store.writer() as w:
         pack([missing], w)
-    entries = [Entry(f"f{i}", Node(FILE, 0o644, size=1 << 20), data=random.Random(i).randbytes(1 << 20)) for i in range(20)]
+    entries = [
+        Entry(f"f{i}", Node(FILE, 0o644, size=1 << 20), data=random.Random(i).randbytes(1 << 20))
+        for i in range(20)
+    ]
     with pytest.raises(StoreError, match="larger"), store.writer(None, 5) as w:
         pack(entries, w)
     assert store.digests() == []

@@ -33,23 +33,51 @@ def file(path: str, data: bytes = b"", **kw: object) -> Entry:
 def test_the_empty_layer() -> None:
     data = packed([])
     assert data == bytes(1024)
-    assert hashlib.sha256(data).hexdigest() == "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+    assert (
+        hashlib.sha256(data).hexdigest() == "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+    )
 
 
 @pytest.mark.parametrize(
     "path",
-    ["a", "a" * 100, "a" * 101, "d" * 60 + "/" + "f" * 60, "d" * 155 + "/" + "f" * 100, "d" * 156 + "/" + "f" * 100, "d/" * 120 + "f" * 90, "ü", "x\udcff", "é" * 120, "sp ace\nnl"],
+    [
+        "a",
+        "a" * 100,
+        "a" * 101,
+        "d" * 60 + "/" + "f" * 60,
+        "d" * 155 + "/" + "f" * 100,
+        "d" * 156 + "/" + "f" * 100,
+        "d/" * 120 + "f" * 90,
+        "ü",
+        "x\udcff",
+        "é" * 120,
+        "sp ace\nnl",
+    ],
 )
 @pytest.mark.parametrize("kind", [FILE, DIR, SYMLINK])
 def test_names_survive_the_standard_library(path: str, kind: str) -> None:
-    node = Node(kind, 0o4755, 70000, 5, 3 if kind == FILE else 0, 1_600_000_000_999_999_999, linkname=path if kind == SYMLINK else "")
+    node = Node(
+        kind,
+        0o4755,
+        70000,
+        5,
+        3 if kind == FILE else 0,
+        1_600_000_000_999_999_999,
+        linkname=path if kind == SYMLINK else "",
+    )
     data = packed([Entry(path, node, data=b"abc" if kind == FILE else None)])
     with tarfile.open(fileobj=io.BytesIO(data)) as t:
         m = t.getmembers()[0]
         assert (m.name, m.mode, m.uid, m.gid, m.mtime) == (path, 0o4755, 70000, 5, 1_600_000_000)
         assert m.linkname == (path if kind == SYMLINK else "") and (m.uname, m.gname) == ("", "")
     header, content = next(iter(tar.read(io.BytesIO(data))))
-    assert (header.name, header.kind, header.mode, header.uid, header.mtime_ns) == (path, kind, 0o4755, 70000, 1_600_000_000_000_000_000)
+    assert (header.name, header.kind, header.mode, header.uid, header.mtime_ns) == (
+        path,
+        kind,
+        0o4755,
+        70000,
+        1_600_000_000_000_000_000,
+    )
     if path.isascii() and len(path) < 100:
         assert data[156:157] != b"x", "PAX only when needed"
 
@@ -76,7 +104,10 @@ def test_whiteouts_opaque_and_links() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("epoch,clamp,expected", [(None, False, [5, 50]), (10, False, [10, 10]), (10, True, [5, 10]), (0, False, [0, 0])])
+@pytest.mark.parametrize(
+    "epoch,clamp,expected",
+    [(None, False, [5, 50]), (10, False, [10, 10]), (10, True, [5, 10]), (0, False, [0, 0])],
+)
 def test_epoch(epoch: int | None, clamp: bool, expected: list[int]) -> None:
     data = packed([file("a", mtime_ns=5 * 10**9), file("b", mtime_ns=50 * 10**9)], epoch=epoch, clamp=clamp)
     assert [h.mtime_ns // 10**9 for h, _ in tar.read(io.BytesIO(data))] == expected
@@ -96,12 +127,18 @@ def test_xattrs_and_big_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("style", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 def test_reading_what_others_write(style: int) -> None:
-    names = ["a", "dir/b", "x" * 90 + "/" + "y" * 90] + (["z" * 300, "ü" * 200] if style != tarfile.USTAR_FORMAT else [])
+    names = ["a", "dir/b", "x" * 90 + "/" + "y" * 90] + (
+        ["z" * 300, "ü" * 200] if style != tarfile.USTAR_FORMAT else []
+    )
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=style) as t:
         for name in names:
             info = tarfile.TarInfo("./" + name)
-            info.size, info.mtime, info.uid = len(name), 7, 2**21 - 1 if style == tarfile.USTAR_FORMAT else 2**24
+            info.size, info.mtime, info.uid = (
+                len(name),
+                7,
+                2**21 - 1 if style == tarfile.USTAR_FORMAT else 2**24,
+            )
             t.addfile(info, io.BytesIO(b"q" * len(name)))
             link = tarfile.TarInfo(name + ".l")
             link.type, link.linkname = tarfile.SYMTYPE, name[:90]
@@ -119,7 +156,9 @@ def test_gnu_tar_reads_ours(tmp_path: Path) -> None:
     os.link(src / "d" / ("n" * 200) / "f", src / "z")
     dst.mkdir()
     subprocess.run(["tar", "-xpf", "-", "-C", str(dst)], input=packed(list(changes(str(src)))), check=True)
-    assert (dst / "z").read_text() == "hi" and os.readlink(dst / "l") == "d" and os.stat(dst / "z").st_nlink == 2
+    assert (
+        (dst / "z").read_text() == "hi" and os.readlink(dst / "l") == "d" and os.stat(dst / "z").st_nlink == 2
+    )
 
 
 def mutate(data: bytes, at: int, new: bytes) -> bytes:
@@ -156,7 +195,13 @@ def test_malformed_tars(data: bytes, message: str) -> None:
 
 def test_random_damage_never_crashes() -> None:
     rng = random.Random(7)
-    base = packed([file("n" * 150, b"x" * 600), Entry("d", Node(DIR, 0o755)), Entry("l", Node(SYMLINK, 0o777, linkname="ü"))])
+    base = packed(
+        [
+            file("n" * 150, b"x" * 600),
+            Entry("d", Node(DIR, 0o755)),
+            Entry("l", Node(SYMLINK, 0o777, linkname="ü")),
+        ]
+    )
     for _ in range(400):
         data = bytearray(base)
         for _ in range(rng.randrange(1, 5)):

@@ -24,7 +24,9 @@ from lapstrake.values import replace
 
 D = "sha256:" + "1" * 64
 CONFIG = Descriptor(OCI_CONFIG, D, 10)
-LAYER = Descriptor(OCI_LAYER_GZIP, "sha256:" + "2" * 64, 20, annotations=(("containerd.io/uncompressed", "x"), ("keep", "y")))
+LAYER = Descriptor(
+    OCI_LAYER_GZIP, "sha256:" + "2" * 64, 20, annotations=(("containerd.io/uncompressed", "x"), ("keep", "y"))
+)
 
 
 def test_codec_is_stable():
@@ -37,7 +39,18 @@ def test_codec_is_stable():
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"[]", b"1", b"{", b'{"a":1,"a":2}', b'{"a":NaN}', b"\xff", b'{"a":' + b"[" * 100_000, b'{"a":"' + b"x" * codec.MAX_DOCUMENT + b'"}', b"9" * 9000],
+    [
+        b"",
+        b"[]",
+        b"1",
+        b"{",
+        b'{"a":1,"a":2}',
+        b'{"a":NaN}',
+        b"\xff",
+        b'{"a":' + b"[" * 100_000,
+        b'{"a":"' + b"x" * codec.MAX_DOCUMENT + b'"}',
+        b"9" * 9000,
+    ],
 )
 def test_codec_refuses(raw):
     with pytest.raises(ResolveError):
@@ -47,7 +60,14 @@ def test_codec_refuses(raw):
 def test_digests():
     assert is_digest(D)
     assert is_digest("sha512:" + "a" * 128)
-    for bad in ("", "sha256:", "sha256:" + "A" * 64, "sha1:" + "a" * 40, "sha512:" + "a" * 64, "sha256:../" + "a" * 61):
+    for bad in (
+        "",
+        "sha256:",
+        "sha256:" + "A" * 64,
+        "sha1:" + "a" * 40,
+        "sha512:" + "a" * 64,
+        "sha256:../" + "a" * 61,
+    ):
         assert not is_digest(bad)
         with pytest.raises(ResolveError):
             Verifier(bad)
@@ -79,11 +99,16 @@ def test_docker_family():
     assert doc["config"]["mediaType"] == DOCKER_CONFIG
     assert doc["layers"] == [{"mediaType": DOCKER_LAYER_GZIP, "digest": LAYER.digest, "size": 20}]
     assert "annotations" not in doc
-    raw, descriptor = make_index([replace(descriptor, platform=platform("linux/arm64"), annotations=(("a", "b"),))], oci=False)
+    raw, descriptor = make_index(
+        [replace(descriptor, platform=platform("linux/arm64"), annotations=(("a", "b"),))], oci=False
+    )
     assert descriptor.media_type == DOCKER_LIST
     assert "annotations" not in json.loads(raw)["manifests"][0]
     foreign = Descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", D, 1)
-    assert exported_layer(foreign, oci=True).media_type == "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    assert (
+        exported_layer(foreign, oci=True).media_type
+        == "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    )
     assert exported_layer(exported_layer(foreign, oci=True), oci=False) == foreign
 
 
@@ -138,7 +163,10 @@ def test_media_type_may_come_from_the_document():
 
 
 def index(*names, extra=()):
-    entries = [Descriptor(OCI_MANIFEST, f"sha256:{i:064x}", 1, platform(n) if n else None) for i, n in enumerate(names)]
+    entries = [
+        Descriptor(OCI_MANIFEST, f"sha256:{i:064x}", 1, platform(n) if n else None)
+        for i, n in enumerate(names)
+    ]
     return Index(b"", OCI_INDEX, (*entries, *extra))
 
 
@@ -162,7 +190,9 @@ def test_choose(wanted, names, position):
 
 
 def test_choose_nothing():
-    attestation = Descriptor(OCI_MANIFEST, D, 1, None, (("vnd.docker.reference.type", "attestation-manifest"),))
+    attestation = Descriptor(
+        OCI_MANIFEST, D, 1, None, (("vnd.docker.reference.type", "attestation-manifest"),)
+    )
     unknown = Descriptor(OCI_MANIFEST, D, 1, platform("unknown/unknown"))
     with pytest.raises(ResolveError) as caught:
         choose(index("linux/arm64", extra=(attestation, unknown)), platform("linux/amd64"))

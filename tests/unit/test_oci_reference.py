@@ -81,6 +81,10 @@ def test_any_text_is_a_name_or_a_usage_error(text):
     assert parse(ref.full) == ref or not (ref.tag or ref.digest)
 
 
-@given(st.from_regex(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*){0,3}", fullmatch=True))
+@given(
+    st.from_regex(
+        r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*){0,3}", fullmatch=True
+    )
+)
 def test_every_repository_of_the_grammar(path):
     assert is_repository(path) == (len(path) <= 255)

@@ -16,7 +16,13 @@ from lapstrake.plan.lower import NeedsBases, Plan, PlanInput, context_keys, lowe
 from lapstrake.plan.request import BuildRequest
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
-DEBIAN = {"config": {"Env": ["PATH=/bin", "A=base"], "Cmd": ["sh"]}, "rootfs": {"diff_ids": ["sha256:1"]}, "history": [{"created_by": "base"}], "os": "linux", "architecture": "amd64"}
+DEBIAN = {
+    "config": {"Env": ["PATH=/bin", "A=base"], "Cmd": ["sh"]},
+    "rootfs": {"diff_ids": ["sha256:1"]},
+    "history": [{"created_by": "base"}],
+    "os": "linux",
+    "architecture": "amd64",
+}
 
 
 class Bases(dict):  # type: ignore[type-arg]
@@ -24,13 +30,36 @@ class Bases(dict):  # type: ignore[type-arg]
 
     def get(self, key: Any, default: Any = None) -> Any:
         name, platform = key
-        return BaseImage(f"docker.io/library/{name}@sha256:{'0' * 64}", {**DEBIAN, "architecture": platform.arch, **({"config": self.config} if name == "onbuild" else {})}, 1)
+        return BaseImage(
+            f"docker.io/library/{name}@sha256:{'0' * 64}",
+            {
+                **DEBIAN,
+                "architecture": platform.arch,
+                **({"config": self.config} if name == "onbuild" else {}),
+            },
+            1,
+        )
 
     config = {"OnBuild": ["COPY . /src", "RUN make"]}
 
 
-def plan(text: str, platform: Platform = AMD64, contexts: dict[str, tuple[str, str]] | None = None, multi: bool = False, **kw: Any) -> Plan:
-    got = lower(PlanInput(parse(text.encode(), "Dockerfile"), BuildRequest(context=".", **kw), platform, Bases(), context_keys(contexts or {}), multi))
+def plan(
+    text: str,
+    platform: Platform = AMD64,
+    contexts: dict[str, tuple[str, str]] | None = None,
+    multi: bool = False,
+    **kw: Any,
+) -> Plan:
+    got = lower(
+        PlanInput(
+            parse(text.encode(), "Dockerfile"),
+            BuildRequest(context=".", **kw),
+            platform,
+            Bases(),
+            context_keys(contexts or {}),
+            multi,
+        )
+    )
     assert isinstance(got, Plan)
     return got
 
@@ -44,7 +73,9 @@ def history(p: Plan) -> list[tuple[str, bool]]:
 
 
 def test_asks_for_bases_all_at_once() -> None:
-    df = parse(b"FROM a AS x\nFROM b AS y\nFROM scratch\nCOPY --from=x / /\nCOPY --from=y / /\n", "Dockerfile")
+    df = parse(
+        b"FROM a AS x\nFROM b AS y\nFROM scratch\nCOPY --from=x / /\nCOPY --from=y / /\n", "Dockerfile"
+    )
     got = lower(PlanInput(df, BuildRequest(context="."), AMD64, {}, {}))
     assert isinstance(got, NeedsBases)
     assert [w[0] for w in got.wanted] == ["a", "b"]
@@ -86,7 +117,10 @@ def test_config_and_history() -> None:
         ("LABEL k=v", True),
         ("STOPSIGNAL SIGTERM", True),
         ("SHELL [/bin/bash -c]", True),
-        ("HEALTHCHECK {Test:[CMD-SHELL x] Interval:30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}", True),
+        (
+            "HEALTHCHECK {Test:[CMD-SHELL x] Interval:30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
+            True,
+        ),
     ]
 
 
@@ -118,7 +152,10 @@ def test_target_is_case_insensitive_and_suggests() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("FROM a AS x\nCOPY --from=y / /\nFROM b AS y\nFROM x\n", "it needs to be defined before current stage"),
+        (
+            "FROM a AS x\nCOPY --from=y / /\nFROM b AS y\nFROM x\n",
+            "it needs to be defined before current stage",
+        ),
         ("FROM a\nCOPY --from=$X / /\n", "variable expansion is not supported for --from"),
         ("FROM a\nCOPY --from=7 / /\n", "invalid stage index 7"),
         ("FROM a\nCOPY https://x/y /\n", "source can't be a URL for COPY"),
@@ -148,7 +185,9 @@ def test_onbuild_triggers_run_first() -> None:
 
 
 def test_heredocs() -> None:
-    p = plan("FROM debian\nRUN <<EOF\nset -e\necho hi\nEOF\nRUN <<PY\n#!/usr/bin/env python3\nprint(1)\nPY\nRUN cat <<A > /x\nbody\nA\nCOPY <<f.txt /d/\nv=$A\nf.txt\n")
+    p = plan(
+        "FROM debian\nRUN <<EOF\nset -e\necho hi\nEOF\nRUN <<PY\n#!/usr/bin/env python3\nprint(1)\nPY\nRUN cat <<A > /x\nbody\nA\nCOPY <<f.txt /d/\nv=$A\nf.txt\n"
+    )
     ops = [v.op for v in walk([p.target])]  # type: ignore[list-item]
     runs = [o for o in ops if isinstance(o, ExecOp)]
     assert runs[0].args == ("/bin/sh", "-c", "set -e\necho hi\n")
@@ -160,7 +199,9 @@ def test_heredocs() -> None:
 
 
 def test_mounts() -> None:
-    p = plan("FROM debian AS b\nFROM debian\nWORKDIR /w\nRUN --mount=type=cache,target=/c --mount=from=b,source=/x,target=y --mount=type=secret,id=s,env=S make\n")
+    p = plan(
+        "FROM debian AS b\nFROM debian\nWORKDIR /w\nRUN --mount=type=cache,target=/c --mount=from=b,source=/x,target=y --mount=type=secret,id=s,env=S make\n"
+    )
     op = next(v for v in walk([p.target]) if isinstance(v.op, ExecOp))  # type: ignore[list-item]
     cache, bind, secret = op.op.mounts  # type: ignore[union-attr]
     assert (cache.kind, cache.id, cache.target, cache.readonly) == ("cache", "/c", "/c", False)

@@ -73,7 +73,15 @@ def test_a_parallel_step_waits_for_the_shown_one():
 
 
 def test_a_silent_step_gives_way():
-    got = play([VertexStarted("a", "A", T), VertexStarted("b", "B", T + 0.1), log("b", "x\n", 3), VertexDone("b", "B", T + 4), VertexDone("a", "A", T + 5)])
+    got = play(
+        [
+            VertexStarted("a", "A", T),
+            VertexStarted("b", "B", T + 0.1),
+            log("b", "x\n", 3),
+            VertexDone("b", "B", T + 4),
+            VertexDone("a", "A", T + 5),
+        ]
+    )
     assert got == "#1 A\n#1 ...\n\n#2 B\n#2 2.900 x\n#2 DONE 3.9s\n\n#1 A\n#1 DONE 5.0s\n"
 
 
@@ -94,7 +102,15 @@ def test_the_small_thread_shows_what_is_held():
 
 
 def test_lines_in_pieces_and_without_end():
-    got = play([VertexStarted("a", "A", T), log("a", "ab", 1), log("a", "err\n", 1, 2), log("a", "c\r\nd", 2), VertexDone("a", "A", T + 3)])
+    got = play(
+        [
+            VertexStarted("a", "A", T),
+            log("a", "ab", 1),
+            log("a", "err\n", 1, 2),
+            log("a", "c\r\nd", 2),
+            VertexDone("a", "A", T + 3),
+        ]
+    )
     assert got == "#1 A\n#1 1.000 err\n#1 2.000 abc\n#1 3.000 d\n#1 DONE 3.0s\n"
 
 
@@ -116,7 +132,7 @@ def test_failures():
 
 def test_status_lines_at_every_twentieth_or_five_seconds():
     events = [VertexStarted("a", "pull", T)]
-    events += [Progress("a", "sha256:abc", n * 10**6, 100 * 10**6, T + n / 10, T) for n in range(0, 100)]
+    events += [Progress("a", "sha256:abc", n * 10**6, 100 * 10**6, T + n / 10, T) for n in range(100)]
     events += [Progress("a", "sha256:abc", 10**8, 10**8, T + 10, T, True)] * 2
     lines = play(events).splitlines()
     assert lines[1] == "#1 sha256:abc 0B / 100.00MB"
@@ -126,7 +142,13 @@ def test_status_lines_at_every_twentieth_or_five_seconds():
 
 
 def test_status_without_total():
-    got = play([VertexStarted("a", "A", T), Progress("a", "transferring context:", 2_450_000, 0, T + 0.1, T, True), VertexDone("a", "A", T + 0.1)])
+    got = play(
+        [
+            VertexStarted("a", "A", T),
+            Progress("a", "transferring context:", 2_450_000, 0, T + 0.1, T, True),
+            VertexDone("a", "A", T + 0.1),
+        ]
+    )
     assert got == "#1 A\n#1 transferring context: 2.45MB 0.1s done\n#1 DONE 0.1s\n"
 
 
@@ -139,7 +161,9 @@ def test_warnings_after_the_step_do_not_end_it_twice():
 
 def test_explain_and_truncate():
     done = VertexDone("a", "x" * 100, T + 1, (), "file src/a.py changed")
-    assert "#1 NOT CACHED: file src/a.py changed\n#1 DONE" in play([VertexStarted("a", "x" * 100, T), done], explain=True)
+    assert "#1 NOT CACHED: file src/a.py changed\n#1 DONE" in play(
+        [VertexStarted("a", "x" * 100, T), done], explain=True
+    )
     assert play([VertexStarted("a", "x" * 100, T)], truncate=True) == "#1 " + "x" * 69 + "...\n"
 
 
@@ -159,11 +183,17 @@ def test_an_ascii_stream_and_a_closed_one():
     r.close()
 
 
-@pytest.mark.parametrize(("seconds", "want"), [(0.1234, "0.123"), (9.9994, "9.999"), (12.345, "12.35"), (123.45, "123.5"), (-1, "0.000")])
+@pytest.mark.parametrize(
+    ("seconds", "want"),
+    [(0.1234, "0.123"), (9.9994, "9.999"), (12.345, "12.35"), (123.45, "123.5"), (-1, "0.000")],
+)
 def test_log_time(seconds, want):
     assert log_time(seconds) == want
 
 
-@pytest.mark.parametrize(("n", "want"), [(0, "0B"), (999, "999B"), (1500, "1.50kB"), (31_360_000, "31.36MB"), (5 * 10**15, "5000.00TB")])
+@pytest.mark.parametrize(
+    ("n", "want"),
+    [(0, "0B"), (999, "999B"), (1500, "1.50kB"), (31_360_000, "31.36MB"), (5 * 10**15, "5000.00TB")],
+)
 def test_sizes(n, want):
     assert size_text(n) == want

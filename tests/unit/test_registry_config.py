@@ -24,28 +24,58 @@ TABLES = {
 def test_hosts():
     config = parse(TABLES)
     first, second, third, origin = config.hosts_for("docker.io")
-    assert (first.address, first.registry, first.schemes, first.verify) == ("mirror.local:5000", "mirror.local:5000", ("https", "http"), False)
+    assert (first.address, first.registry, first.schemes, first.verify) == (
+        "mirror.local:5000",
+        "mirror.local:5000",
+        ("https", "http"),
+        False,
+    )
     assert (first.ca, first.keypair, first.namespace) == (("/ca.pem",), (KeyPair("/k", "/c"),), "docker.io")
     assert (second.address, second.prefix, second.schemes) == ("harbor.example", "proxy/hub", ("https",))
     assert third.schemes == ("http",)
-    assert (origin.address, origin.registry, origin.namespace, origin.verify) == ("registry-1.docker.io", "docker.io", "", True)
+    assert (origin.address, origin.registry, origin.namespace, origin.verify) == (
+        "registry-1.docker.io",
+        "docker.io",
+        "",
+        True,
+    )
     assert config.hosts_for("docker.io", push=True) == [origin]
     assert config.hosts_for("old.example")[0].schemes == ("http",)
     assert config.hosts_for("ghcr.io")[0].schemes == ("https",)
-    for name, schemes in (("localhost:5000", ("https", "http")), ("127.9.9.9", ("https", "http")), ("[::1]:5000", ("https", "http")), ("localhost:1", ("https",)), ("localhost:2", ("https",)), ("127.0.0.1.evil.example", ("https",))):
+    for name, schemes in (
+        ("localhost:5000", ("https", "http")),
+        ("127.9.9.9", ("https", "http")),
+        ("[::1]:5000", ("https", "http")),
+        ("localhost:1", ("https",)),
+        ("localhost:2", ("https",)),
+        ("127.0.0.1.evil.example", ("https",)),
+    ):
         assert config.hosts_for(name)[0].schemes == schemes, name
 
 
 def test_one_registry_made_insecure():
     config = parse(TABLES).allowing_insecure("ghcr.io").allowing_insecure("old.example")
-    assert (config.hosts_for("ghcr.io")[0].schemes, config.hosts_for("ghcr.io")[0].verify) == (("https", "http"), False)
+    assert (config.hosts_for("ghcr.io")[0].schemes, config.hosts_for("ghcr.io")[0].verify) == (
+        ("https", "http"),
+        False,
+    )
     assert config.hosts_for("old.example")[0].schemes == ("http",)
     assert len(config.hosts_for("docker.io")) == 4
 
 
 @pytest.mark.parametrize(
     "table",
-    [1, {"http": "yes"}, {"mirrors": "x"}, {"mirrors": [1]}, {"mirrors": ["u:p@x"]}, {"mirrors": ["/x"]}, {"ca": 1}, {"keypair": {}}, {"keypair": [{"key": "x"}]}],
+    [
+        1,
+        {"http": "yes"},
+        {"mirrors": "x"},
+        {"mirrors": [1]},
+        {"mirrors": ["u:p@x"]},
+        {"mirrors": ["/x"]},
+        {"ca": 1},
+        {"keypair": {}},
+        {"keypair": [{"key": "x"}]},
+    ],
 )
 def test_bad_tables(table):
     with pytest.raises(UsageError, match=r'registry\."x"'):
@@ -55,17 +85,30 @@ def test_bad_tables(table):
 def test_addresses():
     assert [hostname(a) for a in ("A:1", "[::1]:2", "b")] == ["a", "::1", "b"]
     assert [has_port(a) for a in ("a:1", "[::1]:2", "[::1]", "b")] == [True, True, False, False]
-    assert [is_loopback(a) for a in ("localhost", "127.1.2.3:9", "[::1]", "10.0.0.1", "localhost.example")] == [True, True, True, False, False]
+    assert [
+        is_loopback(a) for a in ("localhost", "127.1.2.3:9", "[::1]", "10.0.0.1", "localhost.example")
+    ] == [True, True, True, False, False]
     assert shown("https://u:p@h/x?sig=1#f") == "https://h/x"
 
 
 def test_proxies():
     rules = ".corp.example,10.0.0.0/8,exact.example:8443,*.wild.example,"
-    for name, port, expected in (("a.corp.example", 443, True), ("corp.example", 443, False), ("10.1.2.3", 443, True), ("exact.example", 8443, True), ("exact.example", 443, False), ("a.wild.example", 1, True), ("x.example", 1, False)):
+    for name, port, expected in (
+        ("a.corp.example", 443, True),
+        ("corp.example", 443, False),
+        ("10.1.2.3", 443, True),
+        ("exact.example", 8443, True),
+        ("exact.example", 443, False),
+        ("a.wild.example", 1, True),
+        ("x.example", 1, False),
+    ):
         assert _no_proxy(rules, name, port) is expected, name
     assert _no_proxy("*", "x", 1)
     t = Transport(replace(parse({}), proxies=Proxies("", "http://u:p%40@proxy:3128", "skip.example")))
-    assert t._proxy("https", "ghcr.io", 443) == (("proxy", 3128), {"Proxy-Authorization": "Basic " + base64.b64encode(b"u:p@").decode()})
+    assert t._proxy("https", "ghcr.io", 443) == (
+        ("proxy", 3128),
+        {"Proxy-Authorization": "Basic " + base64.b64encode(b"u:p@").decode()},
+    )
     assert t._proxy("https", "skip.example", 443) is None
     assert t._proxy("https", "localhost", 443) is None
     assert t._proxy("http", "ghcr.io", 80) is None
@@ -82,8 +125,19 @@ def test_retry_after():
     ("values", "expected"),
     [
         (["Basic"], [Challenge("basic")]),
-        (['Bearer realm="https://a/t",service="s",scope="repository:a:pull,push"'], [Challenge("bearer", (("realm", "https://a/t"), ("service", "s"), ("scope", "repository:a:pull,push")))]),
-        (['Bearer realm=x, Basic realm="a\\"b"'], [Challenge("bearer", (("realm", "x"),)), Challenge("basic", (("realm", 'a"b'),))]),
+        (
+            ['Bearer realm="https://a/t",service="s",scope="repository:a:pull,push"'],
+            [
+                Challenge(
+                    "bearer",
+                    (("realm", "https://a/t"), ("service", "s"), ("scope", "repository:a:pull,push")),
+                )
+            ],
+        ),
+        (
+            ['Bearer realm=x, Basic realm="a\\"b"'],
+            [Challenge("bearer", (("realm", "x"),)), Challenge("basic", (("realm", 'a"b'),))],
+        ),
         (["Negotiate", 'BASIC Realm = "x"'], [Challenge("negotiate"), Challenge("basic", (("realm", "x"),))]),
         (["", "=,=", 'realm="x"'], []),
     ],
@@ -93,7 +147,10 @@ def test_challenges(values, expected):
 
 
 def test_scopes_are_merged():
-    assert merge_scopes(["repository:b:pull", "repository:a:push", "repository:a:pull"]) == ("repository:a:pull,push", "repository:b:pull")
+    assert merge_scopes(["repository:b:pull", "repository:a:push", "repository:a:pull"]) == (
+        "repository:a:pull,push",
+        "repository:b:pull",
+    )
 
 
 def auth_of(tmp_path, doc, **kw):
@@ -107,9 +164,30 @@ def b64(text):
 
 def test_stored_credentials(tmp_path):
     other = tmp_path / "auth.json"
-    other.write_text(json.dumps({"auths": {"quay.io/team": {"auth": b64("deep:1")}, "quay.io": {"auth": b64("top:1")}, "ghcr.io": {"auth": b64("second:1")}}}))
-    doc = {"auths": {"https://index.docker.io/v1/": {"auth": b64("hub:p:w")}, "ghcr.io": {"auth": b64("first:1")}, "https://gcr.io/v2/": {"identitytoken": "idt"}, "r.example": {"registrytoken": "rt"}, "empty.example": {}, "bad.example": {"auth": "%"}}}
-    auth = auth_of(tmp_path, doc, auth_files=(str(other),), explicit={"explicit.example": Credentials("e", "1")})
+    other.write_text(
+        json.dumps(
+            {
+                "auths": {
+                    "quay.io/team": {"auth": b64("deep:1")},
+                    "quay.io": {"auth": b64("top:1")},
+                    "ghcr.io": {"auth": b64("second:1")},
+                }
+            }
+        )
+    )
+    doc = {
+        "auths": {
+            "https://index.docker.io/v1/": {"auth": b64("hub:p:w")},
+            "ghcr.io": {"auth": b64("first:1")},
+            "https://gcr.io/v2/": {"identitytoken": "idt"},
+            "r.example": {"registrytoken": "rt"},
+            "empty.example": {},
+            "bad.example": {"auth": "%"},
+        }
+    }
+    auth = auth_of(
+        tmp_path, doc, auth_files=(str(other),), explicit={"explicit.example": Credentials("e", "1")}
+    )
     assert auth.credentials("docker.io") == Credentials("hub", "p:w")
     assert auth.credentials("ghcr.io") == Credentials("first", "1")
     assert auth.credentials("gcr.io") == Credentials(identity_token="idt")
@@ -122,7 +200,9 @@ def test_stored_credentials(tmp_path):
     assert auth.notes == ["the stored credentials for bad.example can't be decoded"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"auths": 1}', '{"auths": {"x": 1}, "credsStore": 1, "credHelpers": []}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"auths": 1}', '{"auths": {"x": 1}, "credsStore": 1, "credHelpers": []}']
+)
 def test_odd_files(tmp_path, text):
     assert auth_of(tmp_path, text).credentials("x") is None
 
@@ -143,7 +223,11 @@ def test_helpers(tmp_path):
         '*) echo "credentials not found in native keychain"; exit 1;;\nesac\n'
     )
     script.chmod(0o755)
-    doc = {"credsStore": "test", "credHelpers": {"gone.example": "missing", "slash.example": "../test"}, "auths": {"kept.example": {"auth": b64("k:1")}}}
+    doc = {
+        "credsStore": "test",
+        "credHelpers": {"gone.example": "missing", "slash.example": "../test"},
+        "auths": {"kept.example": {"auth": b64("k:1")}},
+    }
     auth = auth_of(tmp_path, doc, helper_path=f"{folder}{os.pathsep}/bin")
     assert auth.credentials("docker.io") == Credentials("hub", "s")
     assert auth.credentials("token.example") == Credentials(identity_token="idt")
@@ -151,7 +235,10 @@ def test_helpers(tmp_path):
     assert auth.credentials("gone.example") is None
     assert auth.credentials("slash.example") is None
     assert auth.notes[0] == "the credential helper docker-credential-missing is not installed"
-    with pytest.raises(ResolveError, match="error getting credentials for broken.example: docker-credential-test: vault is sealed"):
+    with pytest.raises(
+        ResolveError,
+        match="error getting credentials for broken.example: docker-credential-test: vault is sealed",
+    ):
         auth.credentials("broken.example")
     with pytest.raises(ResolveError, match="no valid answer"):
         auth.credentials("odd.example")

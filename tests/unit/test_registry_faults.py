@@ -72,13 +72,23 @@ def fetch(c, ref, descriptor=BLOB):
 
 
 def test_passing_faults_are_retried(server):
-    server.on("GET", "/v2/app/manifests/1", Reply(503), Reply(500), Reply(429, headers={"Retry-After": "0"}), Reply(408), MANIFEST)
+    server.on(
+        "GET",
+        "/v2/app/manifests/1",
+        Reply(503),
+        Reply(500),
+        Reply(429, headers={"Retry-After": "0"}),
+        Reply(408),
+        MANIFEST,
+    )
     assert client(server).get_manifest(app(server))[0] == RAW
     assert len(server.seen) == 5
 
 
 def test_lasting_faults_are_told(server):
-    body = json.dumps({"errors": [{"code": "TOOMANYREQUESTS", "message": "You have reached your \x1b[31mpull rate limit"}]}).encode()
+    body = json.dumps(
+        {"errors": [{"code": "TOOMANYREQUESTS", "message": "You have reached your \x1b[31mpull rate limit"}]}
+    ).encode()
     server.on("GET", "/v2/app/manifests/1", Reply(429, body))
     with pytest.raises(ResolveError) as caught:
         client(server).resolve(app(server))
@@ -130,7 +140,9 @@ def test_resume_without_ranges(server):
 
 def test_no_progress_gives_up(server):
     server.on("GET", PATH, Reply(200, DATA, cut=0))
-    with pytest.raises(ResolveError, match=r"failed to fetch sha256:\w+ of 127.*/app:1: .*unexpected end") as caught:
+    with pytest.raises(
+        ResolveError, match=r"failed to fetch sha256:\w+ of 127.*/app:1: .*unexpected end"
+    ) as caught:
         fetch(client(server), app(server))
     assert caught.value.temporary
     assert len(server.seen) == 5
@@ -162,7 +174,15 @@ def test_lies(server, body, headers, message):
 
 
 def test_more_than_promised_without_a_length(server):
-    server.on("GET", PATH, Reply(200, f"{len(DATA) + 1:x}\r\n".encode() + DATA + b"x\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"}))
+    server.on(
+        "GET",
+        PATH,
+        Reply(
+            200,
+            f"{len(DATA) + 1:x}\r\n".encode() + DATA + b"x\r\n0\r\n\r\n",
+            {"Transfer-Encoding": "chunked"},
+        ),
+    )
     written = bytearray()
     with pytest.raises(ResolveError, match="larger than its descriptor"):
         client(server).fetch_blob(app(server), BLOB, written.extend)
@@ -193,15 +213,27 @@ def test_foreign_layer_urls(server, other):
 
 def test_wrong_manifests(server):
     c = client(server)
-    server.on("GET", "/v2/app/manifests/1", Reply(200, RAW, {"Content-Type": OCI_MANIFEST, "Docker-Content-Digest": "sha256:" + "0" * 64}))
-    server.on("GET", f"/v2/app/manifests/{DESC.digest}", Reply(200, RAW + b" ", {"Content-Type": OCI_MANIFEST}))
+    server.on(
+        "GET",
+        "/v2/app/manifests/1",
+        Reply(200, RAW, {"Content-Type": OCI_MANIFEST, "Docker-Content-Digest": "sha256:" + "0" * 64}),
+    )
+    server.on(
+        "GET", f"/v2/app/manifests/{DESC.digest}", Reply(200, RAW + b" ", {"Content-Type": OCI_MANIFEST})
+    )
     server.on("GET", "/v2/app/manifests/big", Reply(200, b" " * (4 << 20) + b" "))
-    for ref, message in ((app(server), "does not match"), (app(server).with_digest(DESC.digest), "does not match"), (app(server, "big"), "larger than")):
+    for ref, message in (
+        (app(server), "does not match"),
+        (app(server).with_digest(DESC.digest), "does not match"),
+        (app(server, "big"), "larger than"),
+    ):
         with pytest.raises(ResolveError, match=message):
             c.get_manifest(ref)
 
 
-@pytest.mark.parametrize("head", [Reply(405), Reply(200, RAW), Reply(200, RAW, {"Docker-Content-Digest": "nonsense"}), Reply(403)])
+@pytest.mark.parametrize(
+    "head", [Reply(405), Reply(200, RAW), Reply(200, RAW, {"Docker-Content-Digest": "nonsense"}), Reply(403)]
+)
 def test_head_of_little_use_is_followed_by_get(server, head):
     server.on("HEAD", "/v2/app/manifests/1", head)
     server.on("GET", "/v2/app/manifests/1", Reply(200, RAW, {"Content-Type": "application/json"}))
@@ -209,7 +241,10 @@ def test_head_of_little_use_is_followed_by_get(server, head):
 
 
 def test_tags_are_paged_on_the_same_host_only(server, other):
-    page = [Reply(200, b'{"tags":["a","b","../x"]}', {"Link": '</v2/app/tags/list?last=b&n=2>; rel="next"'}), Reply(200, b'{"tags":["c"]}', {"Link": f'<{other.url}/v2/x>; rel="next"'})]
+    page = [
+        Reply(200, b'{"tags":["a","b","../x"]}', {"Link": '</v2/app/tags/list?last=b&n=2>; rel="next"'}),
+        Reply(200, b'{"tags":["c"]}', {"Link": f'<{other.url}/v2/x>; rel="next"'}),
+    ]
     server.on("GET", "/v2/app/tags/list", *page)
     assert client(server).tags(app(server)) == ["a", "b", "c"]
     assert server.seen[1].path == "/v2/app/tags/list?last=b&n=2"
@@ -257,7 +292,9 @@ class TokenService:
 
     def __init__(self, server, service, *, get=True, post=True, user=("ann", "pw")):
         self.user, self.count, self.last = user, 0, ""
-        self.challenge = f'Bearer realm="{service.url}/token",service="reg, \\"x\\"",scope="repository:app:pull"'
+        self.challenge = (
+            f'Bearer realm="{service.url}/token",service="reg, \\"x\\"",scope="repository:app:pull"'
+        )
         server.on("GET", PATH, self.guard)
         service.on("GET", "/token", self.give if get else Reply(405))
         service.on("POST", "/token", self.give if post else Reply(404))
@@ -271,12 +308,21 @@ class TokenService:
     def give(self, seen):
         form = parse_qs(seen.body.decode())
         basic = seen.headers.get("authorization", "").removeprefix("Basic ")
-        login = base64.b64decode(basic).decode().split(":", 1) if basic else [form.get("username", [""])[0], form.get("password", [""])[0]]
+        login = (
+            base64.b64decode(basic).decode().split(":", 1)
+            if basic
+            else [form.get("username", [""])[0], form.get("password", [""])[0]]
+        )
         if self.user and tuple(login) != self.user and form.get("refresh_token") != ["idt"]:
             return Reply(401, b'{"details":"incorrect username or password"}')
         self.count += 1
         self.last = f"t{self.count}"
-        return Reply(200, json.dumps({"access_token" if seen.method == "POST" else "token": self.last, "expires_in": 300}).encode())
+        return Reply(
+            200,
+            json.dumps(
+                {"access_token" if seen.method == "POST" else "token": self.last, "expires_in": 300}
+            ).encode(),
+        )
 
 
 @pytest.mark.parametrize(
@@ -311,16 +357,27 @@ def test_tokens(server, other, kw, creds, methods):
 def test_a_fixed_registry_token(server, other):
     service = TokenService(server, other)
     service.last = "fixed"
-    assert fetch(client(server, explicit={server.host: Credentials(registry_token="fixed")}), app(server)) == DATA
+    assert (
+        fetch(client(server, explicit={server.host: Credentials(registry_token="fixed")}), app(server))
+        == DATA
+    )
     assert not other.seen
 
 
 def test_denied(server, other):
     TokenService(server, other)
-    with pytest.raises(ResolveError, match="failed to fetch a token.*401 Unauthorized: incorrect username or password"):
+    with pytest.raises(
+        ResolveError, match="failed to fetch a token.*401 Unauthorized: incorrect username or password"
+    ):
         fetch(client(server, explicit={server.host: Credentials("ann", "bad")}), app(server))
     service = TokenService(server, other, user=None)
-    server.on("GET", "/v2/app/manifests/1", lambda seen: Reply(401, headers={"WWW-Authenticate": service.challenge + ',error="insufficient_scope"'}))
+    server.on(
+        "GET",
+        "/v2/app/manifests/1",
+        lambda seen: Reply(
+            401, headers={"WWW-Authenticate": service.challenge + ',error="insufficient_scope"'}
+        ),
+    )
     other.seen.clear()
     with pytest.raises(ResolveError) as caught:
         client(server).get_manifest(app(server))

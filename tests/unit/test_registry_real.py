@@ -77,7 +77,10 @@ def test_not_found(registry):
         for ask in (c.resolve, c.get_manifest, c.tags):
             with pytest.raises(ResolveError) as caught:
                 ask(ref)
-            assert (caught.value.message, caught.value.status) == (f"{registry.host}/no/such:1: not found", 404)
+            assert (caught.value.message, caught.value.status) == (
+                f"{registry.host}/no/such:1: not found",
+                404,
+            )
         with pytest.raises(ResolveError, match="not found"):
             c.fetch_blob(ref, blob(b"x"), lambda _: None)
         assert c.referrers(ref, blob(b"x").digest) == []
@@ -108,9 +111,14 @@ def test_subject_falls_back_to_a_tag(registry):
 
 def test_index_needs_its_children_first(registry):
     ref = Reference(registry.host, "index", "1")
-    raw, _ = manifest.make_index([Descriptor("application/vnd.oci.image.manifest.v1+json", "sha256:" + "0" * 64, 1)])
+    raw, _ = manifest.make_index(
+        [Descriptor("application/vnd.oci.image.manifest.v1+json", "sha256:" + "0" * 64, 1)]
+    )
     with client() as c:
-        with pytest.raises(ResolveError, match=r"failed to push .*/index:1: unexpected status from PUT request .*: 400 Bad Request: manifest blob unknown") as caught:
+        with pytest.raises(
+            ResolveError,
+            match=r"failed to push .*/index:1: unexpected status from PUT request .*: 400 Bad Request: manifest blob unknown",
+        ) as caught:
             c.put_manifest(ref, raw, OCI_INDEX)
         assert caught.value.code == "MANIFEST_BLOB_UNKNOWN"
 
@@ -158,13 +166,20 @@ def test_basic_auth():
         with client(explicit={r.host: Credentials("ann", "s3:cret")}) as c:
             push_image(c, ref)
             assert c.tags(ref) == ["1"]
-        for kw in ({}, {"explicit": {r.host: Credentials("ann", "wrong")}}, {"explicit": {"other": Credentials("ann", "s3:cret")}}):
+        for kw in (
+            {},
+            {"explicit": {r.host: Credentials("ann", "wrong")}},
+            {"explicit": {"other": Credentials("ann", "s3:cret")}},
+        ):
             with client(**kw) as c:
                 with pytest.raises(ResolveError, match="pull access denied") as caught:
                     c.resolve(ref)
                 assert caught.value.hint == f"log in with `docker login {r.host}`"
                 assert caught.value.status == 401
-                with pytest.raises(ResolveError, match="failed to push .* 401 Unauthorized: unauthorized: authentication required"):
+                with pytest.raises(
+                    ResolveError,
+                    match="failed to push .* 401 Unauthorized: unauthorized: authentication required",
+                ):
                     c.push_blob(ref, blob(b"x"), opener(b"x"))
 
 
@@ -178,7 +193,10 @@ def test_tls():
             with client({r.host: table}) as c:
                 push_image(c, ref)
                 assert c.tags(ref) == ["1"]
-        with client({r.host: {"ca": ["/does/not/exist"]}}) as c, pytest.raises(ResolveError, match="can't load the certificates"):
+        with (
+            client({r.host: {"ca": ["/does/not/exist"]}}) as c,
+            pytest.raises(ResolveError, match="can't load the certificates"),
+        ):
             c.resolve(ref)
 
 
@@ -216,7 +234,10 @@ def test_dead_mirror_is_passed_over(registry):
 def test_skopeo_reads_what_we_push_and_we_read_what_it_pushes(registry, tmp_path):
     ref = Reference(registry.host, "skopeo", "1")
     with client() as c:
-        config = b'{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["%s"]}}' % blob(DATA).digest.encode()
+        config = (
+            b'{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["%s"]}}'
+            % blob(DATA).digest.encode()
+        )
         cfg = Descriptor(OCI_CONFIG, digest_of(config), len(config))
         for desc, data in ((blob(DATA), DATA), (cfg, config)):
             c.push_blob(ref, desc, opener(data))
@@ -224,10 +245,17 @@ def test_skopeo_reads_what_we_push_and_we_read_what_it_pushes(registry, tmp_path
         c.put_manifest(ref, raw, desc.media_type)
 
         def skopeo(*args):
-            subprocess.run(["skopeo", "--insecure-policy", "copy", *args], check=True, capture_output=True, timeout=60)
+            subprocess.run(
+                ["skopeo", "--insecure-policy", "copy", *args], check=True, capture_output=True, timeout=60
+            )
 
         skopeo("--src-tls-verify=false", f"docker://{registry.host}/skopeo:1", f"oci:{tmp_path}/layout:1")
-        skopeo("--dest-tls-verify=false", "--format=v2s2", f"oci:{tmp_path}/layout:1", f"docker://{registry.host}/skopeo:2")
+        skopeo(
+            "--dest-tls-verify=false",
+            "--format=v2s2",
+            f"oci:{tmp_path}/layout:1",
+            f"docker://{registry.host}/skopeo:2",
+        )
         raw, media_type, _ = c.get_manifest(ref.with_tag("2"))
         found = manifest.parse(raw, media_type)
         assert media_type == DOCKER_MANIFEST

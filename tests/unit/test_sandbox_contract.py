@@ -71,7 +71,11 @@ class Bench:
         work.mkdir()
         fields.setdefault("env", ("PATH=/bin",))
         fields.setdefault("network", "none")
-        return ProcessSpec(rootfs=Rootfs(upper=str(self.upper), lowers=(str(self.lower),), work=str(work)), args=args, **fields)
+        return ProcessSpec(
+            rootfs=Rootfs(upper=str(self.upper), lowers=(str(self.lower),), work=str(work)),
+            args=args,
+            **fields,
+        )
 
     def run(self, *args: str, **fields) -> ExitInfo:
         return self.go(self.spec(*args, **fields))
@@ -159,7 +163,10 @@ def test_working_directory_outside_the_root_is_refused(bench):
 
 
 def test_user_and_groups(bench):
-    assert bench.sh("id -u; id -g; id -G", uid=1000, gid=1001, groups=(7, 8)).split("\n")[:2] == ["1000", "1001"]
+    assert bench.sh("id -u; id -g; id -G", uid=1000, gid=1001, groups=(7, 8)).split("\n")[:2] == [
+        "1000",
+        "1001",
+    ]
     assert set(bench.out.decode().split("\n")[2].split()) >= {"1001", "7", "8"}
 
 
@@ -224,14 +231,21 @@ def test_mount_target_symlink_stays_in_the_root(bench):
 
 def test_tmpfs(bench):
     mount = Mount(target="/scratch", kind="tmpfs", size=1 << 20, mode=0o1777)
-    assert "tmpfs" in bench.sh("echo x > /scratch/a; grep ' /scratch ' /proc/mounts; stat -c %a /scratch", mounts=(mount,))
+    assert "tmpfs" in bench.sh(
+        "echo x > /scratch/a; grep ' /scratch ' /proc/mounts; stat -c %a /scratch", mounts=(mount,)
+    )
     assert bench.out.decode().endswith("1777\n")
     assert bench.left() == []
 
 
 def test_file_mount(bench):
-    mount = Mount(target="/run/secrets/token", kind="file", data=b"s3cret", mode=0o400, uid=5, gid=6, readonly=True)
-    assert bench.sh("cat /run/secrets/token; stat -c ' %a %u %g' /run/secrets/token", mounts=(mount,)) == "s3cret 400 5 6\n"
+    mount = Mount(
+        target="/run/secrets/token", kind="file", data=b"s3cret", mode=0o400, uid=5, gid=6, readonly=True
+    )
+    assert (
+        bench.sh("cat /run/secrets/token; stat -c ' %a %u %g' /run/secrets/token", mounts=(mount,))
+        == "s3cret 400 5 6\n"
+    )
     assert bench.left() == []
 
 
@@ -251,7 +265,10 @@ def test_overlay_mount_discards_writes(bench):
     outside.mkdir()
     (outside / "f").write_text("old")
     mount = Mount(target="/ctx", kind="overlay", source=str(outside))
-    assert bench.sh("echo new > /ctx/f; rm -f /ctx/none; echo y > /ctx/g; cat /ctx/f /ctx/g", mounts=(mount,)) == "new\ny\n"
+    assert (
+        bench.sh("echo new > /ctx/f; rm -f /ctx/none; echo y > /ctx/g; cat /ctx/f /ctx/g", mounts=(mount,))
+        == "new\ny\n"
+    )
     assert (outside / "f").read_text() == "old"
     assert [p.name for p in outside.iterdir()] == ["f"]
     assert bench.left() == []
@@ -297,7 +314,12 @@ def test_same_upper_can_be_run_on_again(bench):
 def test_plain_directory_root(bench):
     root = bench.base / f"plain{bench.count}"
     shutil.copytree(bench.lower, root, symlinks=True)
-    spec = ProcessSpec(rootfs=Rootfs(upper=str(root)), args=("sh", "-c", "echo x > /made"), env=("PATH=/bin",), network="none")
+    spec = ProcessSpec(
+        rootfs=Rootfs(upper=str(root)),
+        args=("sh", "-c", "echo x > /made"),
+        env=("PATH=/bin",),
+        network="none",
+    )
     assert bench.go(spec).status == 0
     assert sorted(p.name for p in root.iterdir()) == ["bin", "etc", "made", "tmp"]
 
@@ -332,7 +354,9 @@ def test_no_leaked_descriptors(bench):
 
 
 def test_capabilities_and_seccomp(bench):
-    status = dict(line.split(":\t", 1) for line in bench.sh("cat /proc/self/status").splitlines() if ":\t" in line)
+    status = dict(
+        line.split(":\t", 1) for line in bench.sh("cat /proc/self/status").splitlines() if ":\t" in line
+    )
     for name in ("CapPrm", "CapEff", "CapBnd"):
         assert int(status[name], 16) == 0xA80425FB, name
     assert int(status["CapInh"], 16) == int(status["CapAmb"], 16) == 0
@@ -345,7 +369,16 @@ def test_other_users_have_no_capabilities(bench):
     assert int(text.split()[1], 16) == 0
 
 
-@pytest.mark.parametrize("script", ["mount -t tmpfs none /tmp", "hostname other", "echo 1 > /proc/sys/kernel/core_uses_pid", "umount /proc", "mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg >/dev/null & sleep 0.01; kill -9 $!; echo x > /sys/kernel/mm/x"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "mount -t tmpfs none /tmp",
+        "hostname other",
+        "echo 1 > /proc/sys/kernel/core_uses_pid",
+        "umount /proc",
+        "mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg >/dev/null & sleep 0.01; kill -9 $!; echo x > /sys/kernel/mm/x",
+    ],
+)
 def test_forbidden(bench, script):
     assert bench.run("sh", "-c", script).status != 0
 
@@ -406,7 +439,12 @@ def test_signal_of_a_child(bench):
 def test_concurrent_runs(bench):
     specs = [bench.spec("sleep", "0.4") for _ in range(6)]
     results: list[int] = []
-    threads = [threading.Thread(target=lambda s=s: results.append(bench.executor.run(s, lambda *_: None, token).status)) for s in specs]
+    threads = [
+        threading.Thread(
+            target=lambda s=s: results.append(bench.executor.run(s, lambda *_: None, token).status)
+        )
+        for s in specs
+    ]
     token = Token()
     started = time.monotonic()
     for thread in threads:

@@ -47,11 +47,19 @@ def tree(tmp_path):
 
 
 def _run(executor, tree, *args, plain=False, **fields):
-    rootfs = Rootfs(upper=str(tree / "low")) if plain else Rootfs(upper=str(tree / "up"), lowers=(str(tree / "low"),), work=str(tree / "work"))
+    rootfs = (
+        Rootfs(upper=str(tree / "low"))
+        if plain
+        else Rootfs(upper=str(tree / "up"), lowers=(str(tree / "low"),), work=str(tree / "work"))
+    )
     out: list[bytes] = []
     token = Never()
     try:
-        info = executor.run(ProcessSpec(rootfs=rootfs, args=args, env=("PATH=/bin",), **fields), lambda _stream, data: out.append(data), token)
+        info = executor.run(
+            ProcessSpec(rootfs=rootfs, args=args, env=("PATH=/bin",), **fields),
+            lambda _stream, data: out.append(data),
+            token,
+        )
     finally:
         for fd in token.fds:
             os.close(fd)
@@ -81,7 +89,10 @@ def test_bad_specs(fields):
 # --- emulation
 
 
-@pytest.mark.parametrize(("arch", "native"), [("", True), (emulation.host_arch(), True), ("s390x", emulation.host_arch() == "s390x")])
+@pytest.mark.parametrize(
+    ("arch", "native"),
+    [("", True), (emulation.host_arch(), True), ("s390x", emulation.host_arch() == "s390x")],
+)
 def test_native(arch, native):
     assert emulation.is_native(arch) is native
 
@@ -124,8 +135,20 @@ def test_arm64_runs_under_qemu(tree):
 
 
 def test_limits_as_files():
-    given = (("memory", "1000"), ("memory-swap", "3000"), ("cpu-shares", "1024"), ("cpu-quota", "5000"), ("cpuset-cpus", "0-1"))
-    assert cgroup.files_v2(given) == {"memory.max": "1000", "memory.swap.max": "2000", "cpu.weight": "39", "cpu.max": "5000 100000", "cpuset.cpus": "0-1"}
+    given = (
+        ("memory", "1000"),
+        ("memory-swap", "3000"),
+        ("cpu-shares", "1024"),
+        ("cpu-quota", "5000"),
+        ("cpuset-cpus", "0-1"),
+    )
+    assert cgroup.files_v2(given) == {
+        "memory.max": "1000",
+        "memory.swap.max": "2000",
+        "cpu.weight": "39",
+        "cpu.max": "5000 100000",
+        "cpuset.cpus": "0-1",
+    }
     assert list(cgroup.files_v1(given)) == ["memory", "cpu", "cpuset"]
 
 
@@ -149,14 +172,24 @@ def test_out_of_memory_is_noticed(tree):
     executor = select.choose("namespaces")
     try:
         try:
-            info, _ = _run(executor, tree, "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=60", resources=(("memory", "20000000"),), network="none")
+            info, _ = _run(
+                executor,
+                tree,
+                "sh",
+                "-c",
+                "dd if=/dev/zero of=/dev/shm/x bs=1M count=60",
+                resources=(("memory", "20000000"),),
+                network="none",
+            )
         except SandboxError as error:
             pytest.skip(str(error))
     finally:
         executor.close()
     assert info.oom
     assert info.status != 0
-    assert not any(name.startswith(f"run-{os.getpid()}-") for _, names, _ in os.walk("/sys/fs/cgroup") for name in names)
+    assert not any(
+        name.startswith(f"run-{os.getpid()}-") for _, names, _ in os.walk("/sys/fs/cgroup") for name in names
+    )
 
 
 # --- network
@@ -209,11 +242,26 @@ def test_chroot(tree):
     executor = select.choose("chroot")
     try:
         mounts = (Mount(target="/etc/hosts", kind="file", data=b"127.0.0.1 localhost\n", mode=0o644),)
-        info, out = _run(executor, tree, "sh", "-c", "cat /etc/hosts; ls /; id -u; exit 4", plain=True, mounts=mounts, uid=12, gid=13)
+        info, out = _run(
+            executor,
+            tree,
+            "sh",
+            "-c",
+            "cat /etc/hosts; ls /; id -u; exit 4",
+            plain=True,
+            mounts=mounts,
+            uid=12,
+            gid=13,
+        )
         assert info.status == 4
         assert out == "127.0.0.1 localhost\nbin\netc\n12\n"
         assert not (tree / "low" / "etc").exists()
-        for fields in ({"network": "none"}, {"readonly_root": True}, {"mounts": (Mount(target="/a", source="/tmp"),)}, {"insecure": True}):
+        for fields in (
+            {"network": "none"},
+            {"readonly_root": True},
+            {"mounts": (Mount(target="/a", source="/tmp"),)},
+            {"insecure": True},
+        ):
             with pytest.raises(SandboxError):
                 _run(executor, tree, "true", plain=True, **fields)
         with pytest.raises(SandboxError, match="plain directory"):
@@ -245,7 +293,13 @@ def test_doctor_has_a_fix_for_each_problem():
 def test_oci_config_is_plain_json():
     from lapstrake.sandbox.ociruntime import oci_config
 
-    spec = ProcessSpec(rootfs=Rootfs(upper="/u"), args=("a",), mounts=(Mount(target="/m/n"), Mount(target="/m", readonly=True)), network="none", ulimits=(("nofile", 1, 2),))
+    spec = ProcessSpec(
+        rootfs=Rootfs(upper="/u"),
+        args=("a",),
+        mounts=(Mount(target="/m/n"), Mount(target="/m", readonly=True)),
+        network="none",
+        ulimits=(("nofile", 1, 2),),
+    )
     config = json.loads(json.dumps(oci_config(spec)))
     assert [m["source"] for m in config["mounts"][-2:]] == ["mounts/1", "mounts/0"]
     assert "ro" in config["mounts"][-2]["options"]
@@ -266,7 +320,16 @@ def test_stubs_go_only_while_empty(tmp_path):
     victim = tmp_path / "victim"
     victim.touch()
     (tmp_path / "link").symlink_to("victim")
-    names = [("a", True), ("a/b", True), ("full", True), ("written", False), ("empty", False), ("link", False), ("link/x", True), ("../gone", True)]
+    names = [
+        ("a", True),
+        ("a/b", True),
+        ("full", True),
+        ("written", False),
+        ("empty", False),
+        ("link", False),
+        ("link/x", True),
+        ("../gone", True),
+    ]
     stubs.remove(str(tmp_path), [(name, directory, 0, 0) for name, directory in names])
     assert sorted(os.listdir(tmp_path)) == ["full", "link", "victim", "written"]
 
@@ -279,7 +342,9 @@ def test_id_maps():
     assert not mapping.single
     assert mapping.uids == ((0, 1000, 1), (1, 100000, 65536), (65537, 300000, 10))
     assert mapping.gids == ((0, 1001, 1), (1, 200000, 65536))
-    assert userns.plan(5, 6, [], [(1, 1)]) == userns.Mapping(single=True, uids=((0, 5, 1),), gids=((0, 6, 1),))
+    assert userns.plan(5, 6, [], [(1, 1)]) == userns.Mapping(
+        single=True, uids=((0, 5, 1),), gids=((0, 6, 1),)
+    )
 
 
 def test_subordinate_ranges(tmp_path):
@@ -321,7 +386,17 @@ def _rootless(tree, *, single: bool, uid: int) -> list[str]:
         parent.chmod(parent.stat().st_mode | 0o055)
         parent = parent.parent
     code = _ROOTLESS.format(src=SRC, base=str(tree), single=single)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, user=uid, group=uid, extra_groups=[], stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        user=uid,
+        group=uid,
+        extra_groups=[],
+        stdin=subprocess.DEVNULL,
+    )
     if "user namespace can" in done.stderr:
         pytest.skip(done.stderr.splitlines()[-1])
     assert done.returncode == 7, done.stderr + done.stdout

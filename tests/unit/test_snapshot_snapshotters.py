@@ -44,7 +44,19 @@ touch quiet/t && rm quiet/t
 def lower(root: Path) -> str:
     for d in ("base", "tree/a/b", "again/old", "tofile", "mode", "quiet", "untouched/x"):
         (root / d).mkdir(parents=True)
-    for f in ("base/keep", "base/gone", "tree/a/b/f", "again/one", "tofile/x", "todir", "owner", "same", "dated", "base/moved", "untouched/x/y"):
+    for f in (
+        "base/keep",
+        "base/gone",
+        "tree/a/b/f",
+        "again/one",
+        "tofile/x",
+        "todir",
+        "owner",
+        "same",
+        "dated",
+        "base/moved",
+        "untouched/x/y",
+    ):
         (root / f).write_text(f)
     (root / "link").symlink_to("base/keep")
     os.link(root / "same", root / "untouched/hard")
@@ -54,18 +66,33 @@ def lower(root: Path) -> str:
     return str(root)
 
 
-def run_step(snapshotter: Snapshotter, store: LayerStore, layers: list[str], layer_id: str, step: str = STEP) -> str:
+def run_step(
+    snapshotter: Snapshotter, store: LayerStore, layers: list[str], layer_id: str, step: str = STEP
+) -> str:
     with store.new_active() as active:
         rootfs = snapshotter.prepare(layers, active)
         if rootfs.lowers:
             at = active.path + "/at"
             os.mkdir(at)
             options = f"lowerdir={':'.join(rootfs.lowers)},upperdir={rootfs.upper},workdir={rootfs.work}"
-            done = subprocess.run(["unshare", "-m", "sh", "-c", f"mount -t overlay overlay -o {options} {at} && sh -c '{step}' step {at}"], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [
+                    "unshare",
+                    "-m",
+                    "sh",
+                    "-c",
+                    f"mount -t overlay overlay -o {options} {at} && sh -c '{step}' step {at}",
+                ],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             if "mount" in done.stderr:
                 pytest.skip("no overlayfs here")
         else:
-            done = subprocess.run(["sh", "-c", step, "step", rootfs.upper], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                ["sh", "-c", step, "step", rootfs.upper], capture_output=True, text=True, check=False
+            )
         assert done.returncode == 0, done.stderr
         store.commit(snapshotter.finish(active, rootfs), layer_id)
     return store.dir(layer_id)
@@ -94,7 +121,15 @@ def merged(layers: list[str]) -> dict[str, tuple[object, ...]]:
                 path = f"{at}/{name}" if at else name
                 n = view.lstat(path)
                 assert n is not None
-                out[path] = (n.kind, n.mode, n.uid, n.gid, n.size, n.linkname, n.mtime_ns if n.mtime_ns < 10**18 else "now")
+                out[path] = (
+                    n.kind,
+                    n.mode,
+                    n.uid,
+                    n.gid,
+                    n.size,
+                    n.linkname,
+                    n.mtime_ns if n.mtime_ns < 10**18 else "now",
+                )
                 if n.kind == "dir":
                     todo.append(path)
     return out
@@ -125,16 +160,23 @@ def test_steps_pile_up_and_base_stays(tmp_path: Path, store: LayerStore, snapsho
     base = lower(tmp_path / "base")
     before = merged([base])
     one = run_step(snapshotter, store, [base], "one")
-    two = run_step(snapshotter, store, [one, base], "two", "cd \"$1\"; rm new; mkdir tree; echo 3 > again/three")
+    two = run_step(
+        snapshotter, store, [one, base], "two", 'cd "$1"; rm new; mkdir tree; echo 3 > again/three'
+    )
     assert merged([base]) == before
     assert set(listing(two)) == {"new", "tree", "again", "again/three"}
     all_ = merged([two, one, base])
-    assert "new" not in all_ and {p for p in all_ if p.startswith(("tree", "again"))} == {"tree", "again", "again/two", "again/three"}
+    assert "new" not in all_ and {p for p in all_ if p.startswith(("tree", "again"))} == {
+        "tree",
+        "again",
+        "again/two",
+        "again/three",
+    }
 
 
 @pytest.mark.parametrize("snapshotter", [OverlaySnapshotter(), CopyingSnapshotter()])
 def test_from_scratch(tmp_path: Path, store: LayerStore, snapshotter: Snapshotter) -> None:
-    one = run_step(snapshotter, store, [], "one", "cd \"$1\"; mkdir a; echo x > a/f")
+    one = run_step(snapshotter, store, [], "one", 'cd "$1"; mkdir a; echo x > a/f')
     assert set(listing(one)) == {"a", "a/f"}
 
 
@@ -167,5 +209,3 @@ def test_choosing_is_remembered(tmp_path: Path) -> None:
     assert choose(root).name == "copying" and choose(root, "copying").name == "copying"
     note.write_text("some other kernel 0 copying\n")
     assert choose(root).name == first.name
-
-

@@ -34,7 +34,19 @@ def walk(tree: StackView | DirView, at: str = "") -> dict[str, tuple[object, ...
 @pytest.fixture
 def layers(tmp_path: Path) -> list[str]:
     low, mid, top = (tmp_path / n for n in ("low", "mid", "top"))
-    for d in (low / "etc/a", low / "op/sub", low / "gone/x", low / "tofile/d", low / "deep/1/2", mid / "etc", mid / "op", mid / "remade", top / "etc/a", top / "deep/1", top / "marked"):
+    for d in (
+        low / "etc/a",
+        low / "op/sub",
+        low / "gone/x",
+        low / "tofile/d",
+        low / "deep/1/2",
+        mid / "etc",
+        mid / "op",
+        mid / "remade",
+        top / "etc/a",
+        top / "deep/1",
+        top / "marked",
+    ):
         d.mkdir(parents=True)
     (low / "etc/a/f").write_text("low")
     (low / "etc/keep").write_text("keep")
@@ -70,12 +82,27 @@ def test_merging(layers: list[str]) -> None:
             "op", "op/new", "remade", "todir", "todir/x", "tofile",
         ]  # fmt: skip
         assert walk(view)["etc/a/f"][3] == b"top"
-        for absent in ("gone", "gone/x", "op/hidden", "op/sub", "etc/keep", "tofile/d", "remade/old", "link/x", "nope/y", "marked/w"):
+        for absent in (
+            "gone",
+            "gone/x",
+            "op/hidden",
+            "op/sub",
+            "etc/keep",
+            "tofile/d",
+            "remade/old",
+            "link/x",
+            "nope/y",
+            "marked/w",
+        ):
             assert view.lstat(absent) is None, absent
             assert view.listdir(absent) == []
             with pytest.raises(StoreError):
                 view.open(absent)
-        assert view.real_path("deep/1/2/f") == layers[2] + "/deep/1/2/f" and view.real_path("etc") is None and view.real_path("op") == layers[1] + "/op"
+        assert (
+            view.real_path("deep/1/2/f") == layers[2] + "/deep/1/2/f"
+            and view.real_path("etc") is None
+            and view.real_path("op") == layers[1] + "/op"
+        )
 
 
 def test_the_same_as_the_kernel(layers: list[str], tmp_path: Path) -> None:
@@ -88,8 +115,10 @@ def test_the_same_as_the_kernel(layers: list[str], tmp_path: Path) -> None:
         "while todo:\n  p = todo.pop()\n  for n in d.listdir(p):\n    q = p + '/' + n if p else n\n    k = d.lstat(q)\n    out[q] = [k.kind, k.mode, k.linkname]\n    if k.kind == 'dir': todo.append(q)\n"
         "print(json.dumps(out))"
     )
-    mount = f"mount -t overlay overlay -o lowerdir={':'.join(layers)} {at} && exec {sys.executable} -c \"$0\""
-    done = subprocess.run(["unshare", "-m", "sh", "-c", mount, script], capture_output=True, text=True, check=False)
+    mount = f'mount -t overlay overlay -o lowerdir={":".join(layers)} {at} && exec {sys.executable} -c "$0"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount, script], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         pytest.skip(f"no overlayfs here: {done.stderr}")
     import json
@@ -138,7 +167,14 @@ def test_resolve(tmp_path: Path, path: str, follow: bool, expected: str) -> None
     for d in ("a", "b"):
         (tmp_path / d).mkdir()
     (tmp_path / "b/f").touch()
-    for name, target in (("l", "../b"), ("abs", "/b"), ("up", "../../../.."), ("last", "l/f"), ("dangling", "/nowhere"), ("loop", "loop")):
+    for name, target in (
+        ("l", "../b"),
+        ("abs", "/b"),
+        ("up", "../../../.."),
+        ("last", "l/f"),
+        ("dangling", "/nowhere"),
+        ("loop", "loop"),
+    ):
         (tmp_path / "a" / name).symlink_to(target)
     view = StackView([str(tmp_path)])
     assert resolve(view, path, follow_last=follow) == expected
@@ -148,4 +184,9 @@ def test_resolve(tmp_path: Path, path: str, follow: bool, expected: str) -> None
 
 def test_an_empty_stack() -> None:
     view = StackView([])
-    assert list(view.listdir("")) == [] and view.lstat("x") is None and (node := view.lstat("")) is not None and node.kind == "dir"
+    assert (
+        list(view.listdir("")) == []
+        and view.lstat("x") is None
+        and (node := view.lstat("")) is not None
+        and node.kind == "dir"
+    )

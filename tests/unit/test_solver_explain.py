@@ -40,14 +40,27 @@ def test_inputs() -> None:
     assert why(RUN, RUN, (("a",), ("b",))) == "the base image changed: debian"
     copy = Vertex(CopyOp(("src",), "/", "/"), (BASE, BASE), "[2/3] COPY src /")
     a, b = parts_of(copy, ("x", "1")), parts_of(copy, ("x", "2"))
-    assert reason(a, b, inputs=("", ""), files=lambda i: ["src/a.py (content)"] if i == 1 else []) == "1 file differs: src/a.py (content)"
-    assert reason(a, b, inputs=("", ""), files=lambda i: [f"f{n} (added)" for n in range(9)]) == "9 files differ: f0 (added), f1 (added), f2 (added) and 6 more"
+    assert (
+        reason(a, b, inputs=("", ""), files=lambda i: ["src/a.py (content)"] if i == 1 else [])
+        == "1 file differs: src/a.py (content)"
+    )
+    assert (
+        reason(a, b, inputs=("", ""), files=lambda i: [f"f{n} (added)" for n in range(9)])
+        == "9 files differ: f0 (added), f1 (added), f2 (added) and 6 more"
+    )
 
 
 def test_no_value_is_kept() -> None:
     assert "secret2" not in repr(parts_of(Vertex(replace(RUN, env=("B=secret2",)), (BASE,), "x"), ("x",)))
 
 
-@pytest.mark.parametrize(("name", "expected"), [("[build 3/5] RUN x", "[build 3"), ("[linux/amd64 b 2/5] COPY a b/c", "[linux/amd64 b 2"), ("plain", "plain")])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("[build 3/5] RUN x", "[build 3"),
+        ("[linux/amd64 b 2/5] COPY a b/c", "[linux/amd64 b 2"),
+        ("plain", "plain"),
+    ],
+)
 def test_slot(name: str, expected: str) -> None:
     assert slot(Vertex(RUN, (BASE,), name)) == expected

@@ -78,7 +78,9 @@ class Worker:
         return Record(key, (*inputs[0].layers, key))
 
 
-def solve(targets: list[Vertex], worker: Worker, cache: Cache, events: list[Event] | None = None) -> dict[str, Record]:
+def solve(
+    targets: list[Vertex], worker: Worker, cache: Cache, events: list[Event] | None = None
+) -> dict[str, Record]:
     sink = events if events is not None else []
     lock = threading.Lock()
 
@@ -183,7 +185,14 @@ def test_no_cache_runs_again_and_its_result_is_used_next_time() -> None:
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [((("x", "y"),), (("x", "y", ""),)), (("ab", "c"), ("a", "bc")), ((1,), ("1",)), ((None,), ("",)), ((True,), (1,)), ((b"x",), ("x",))],
+    [
+        ((("x", "y"),), (("x", "y", ""),)),
+        (("ab", "c"), ("a", "bc")),
+        ((1,), ("1",)),
+        ((None,), ("",)),
+        ((True,), (1,)),
+        ((b"x",), ("x",)),
+    ],
 )
 def test_encoding_is_injective(a: object, b: object) -> None:
     assert encode(a) != encode(b)
@@ -206,5 +215,3 @@ def test_keys_ignore_proxy_and_host_addresses_only() -> None:
     assert v(extra_hosts=(("h", "1.2.3.4"),)) == v(extra_hosts=(("h", "4.3.2.1"),))
     assert v(extra_hosts=(("h", "1.2.3.4"),)) != v(extra_hosts=(("g", "1.2.3.4"),))
     assert len({v(network="none"), v(hostname="h"), v(security="insecure"), v(shm_size=1), v()}) == 5
-
-

@@ -11,7 +11,8 @@ import tarfile
 import pytest
 
 from lapstrake.errors import BuildError
-from lapstrake.layer.copy import materialize, plan_copy
+from lapstrake.layer.copy import plan_copy
+from lapstrake.layer.materialize import materialize
 from lapstrake.layer.select import CopySpec
 from lapstrake.source.archive import Unpacker, extract, sniff
 from lapstrake.source.local import LocalTree
@@ -59,7 +60,13 @@ def add(tmp_path, data, dest="/t/", below=(), **kw):
     (ctx / "a").write_bytes(data)
     for make_it in below:
         make_it(root)
-    entries = plan_copy(LocalTree(str(ctx)), LocalTree(str(root)), CopySpec(("a",), dest, unpack=True, **kw), now_ns=0, unpack=Unpacker(str(tmp_path)))
+    entries = plan_copy(
+        LocalTree(str(ctx)),
+        LocalTree(str(root)),
+        CopySpec(("a",), dest, unpack=True, **kw),
+        now_ns=0,
+        unpack=Unpacker(str(tmp_path)),
+    )
     materialize(entries, str(out))
     return out, {e.path: e for e in entries}
 
@@ -69,7 +76,17 @@ def test_every_compression(tmp_path, kind):
     packed = PACKERS[kind](GOOD)
     assert sniff(packed[:512]) == kind
     out, entries = add(tmp_path, packed)
-    assert sorted(entries) == ["t", "t/big", "t/dir", "t/dir/file", "t/dir/zhard", "t/ln", "t/made", "t/made/parents", "t/made/parents/x"]
+    assert sorted(entries) == [
+        "t",
+        "t/big",
+        "t/dir",
+        "t/dir/file",
+        "t/dir/zhard",
+        "t/ln",
+        "t/made",
+        "t/made/parents",
+        "t/made/parents/x",
+    ]
     assert (out / "t" / "big").read_bytes() == BIG
     st = os.stat(out / "t" / "dir" / "file")
     assert stat.S_IMODE(st.st_mode) == 0o4755
@@ -86,7 +103,10 @@ def test_chown_applies_to_all(tmp_path):
     assert {(e.node.uid, e.node.gid) for e in entries.values()} == {(9, 9)}
 
 
-@pytest.mark.parametrize("data", [b"", b"text", gzip.compress(b""), gzip.compress(b"no tar"), make(), b"BZh91AY&SYbroken", b"\0" * 1024])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"text", gzip.compress(b""), gzip.compress(b"no tar"), make(), b"BZh91AY&SYbroken", b"\0" * 1024],
+)
 def test_anything_else_is_copied_as_a_file(tmp_path, data):
     out, entries = add(tmp_path, data)
     assert list(entries) == ["t", "t/a"]
@@ -114,7 +134,14 @@ def test_hostile_archives(tmp_path, data):
 
 
 def test_links_inside_are_followed_for_members_below(tmp_path):
-    _, entries = add(tmp_path, make(member("d", tarfile.DIRTYPE, mode=0o755), member("l", tarfile.SYMTYPE, linkname="d"), member("l/x", data=b"x")))
+    _, entries = add(
+        tmp_path,
+        make(
+            member("d", tarfile.DIRTYPE, mode=0o755),
+            member("l", tarfile.SYMTYPE, linkname="d"),
+            member("l/x", data=b"x"),
+        ),
+    )
     assert sorted(entries) == ["t", "t/d", "t/d/x", "t/l"]
 
 
@@ -125,10 +152,17 @@ def test_over_what_is_there(tmp_path):
         (root / "t").chmod(0o711)
         (root / "t" / "was-link").symlink_to("/elsewhere")
 
-    data = make(member("was-dir", data=b"now a file"), member("was-link", tarfile.DIRTYPE, mode=0o700), member("was-link/x", data=b""))
+    data = make(
+        member("was-dir", data=b"now a file"),
+        member("was-link", tarfile.DIRTYPE, mode=0o700),
+        member("was-link/x", data=b""),
+    )
     _, entries = add(tmp_path, data, below=(below,))
     assert {p: (e.node.kind, e.node.mode) for p, e in entries.items()} == {
-        "t": ("dir", 0o711), "t/was-dir": ("file", 0o644), "t/was-link": ("dir", 0o700), "t/was-link/x": ("file", 0o644)
+        "t": ("dir", 0o711),
+        "t/was-dir": ("file", 0o644),
+        "t/was-link": ("dir", 0o700),
+        "t/was-link/x": ("file", 0o644),
     }
 
 

@@ -20,7 +20,10 @@ PARSED = [
     (R + "?tag=v1", GitRef(R, "refs/tags/v1")),
     (R + "?branch=b&subdir=s", GitRef(R, "refs/heads/b", "s")),
     (R + "?branch=b#b", GitRef(R, "refs/heads/b")),
-    (R + "?commit=abcdef1&keep-git-dir&submodules=0", GitRef(R, checksum="abcdef1", keep_git_dir=True, submodules=False)),
+    (
+        R + "?commit=abcdef1&keep-git-dir&submodules=0",
+        GitRef(R, checksum="abcdef1", keep_git_dir=True, submodules=False),
+    ),
     (R + "?mtime=commit&fetch-by-commit=true", GitRef(R, mtime="commit", fetch_by_commit=True)),
     ("git@github.com:o/r.git#x:y", GitRef("git@github.com:o/r.git", "x", "y")),
     ("user@host:path", GitRef("user@host:path")),
@@ -36,7 +39,20 @@ def test_parse(text, expected):
     assert parse(text) == expected
 
 
-@pytest.mark.parametrize("text", ["https://h/x.tar.gz", "https://h/r.git/x", "./x", "dir", "a:b", "http://h/x#y.git", "/a@b:c", "ftp://h/r.git", "C:/x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://h/x.tar.gz",
+        "https://h/r.git/x",
+        "./x",
+        "dir",
+        "a:b",
+        "http://h/x#y.git",
+        "/a@b:c",
+        "ftp://h/r.git",
+        "C:/x",
+    ],
+)
 def test_no_git(text):
     assert not is_git(text)
 
@@ -68,7 +84,19 @@ def test_bad(tail, message):
     assert caught.value.message.startswith(message)
 
 
-@pytest.mark.parametrize("text", ["ext::sh -c x", "https://-oProxyCommand=x/r.git", "ssh://-oProxyCommand=x/r", "-o@h:x", "git@-oX:r", "--upload-pack=x@h:y", "ssh:///r", "ext://x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ext::sh -c x",
+        "https://-oProxyCommand=x/r.git",
+        "ssh://-oProxyCommand=x/r",
+        "-o@h:x",
+        "git@-oX:r",
+        "--upload-pack=x@h:y",
+        "ssh:///r",
+        "ext://x",
+    ],
+)
 def test_hostile_remotes(text):
     with pytest.raises(BuildError):
         parse(text)
@@ -88,7 +116,14 @@ def git(*args, cwd):
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}
     for who in ("AUTHOR", "COMMITTER"):
         env |= {f"GIT_{who}_NAME": "n", f"GIT_{who}_EMAIL": "e@x", f"GIT_{who}_DATE": "1500000000 +0000"}
-    done = subprocess.run(["git", "-c", "init.defaultBranch=main", "-c", "protocol.file.allow=always", *args], cwd=cwd, env=env, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-c", "init.defaultBranch=main", "-c", "protocol.file.allow=always", *args],
+        cwd=cwd,
+        env=env,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return done.stdout.strip()
 
 
@@ -118,7 +153,18 @@ def at(repo, ref=""):
     return git("rev-parse", f"{ref or 'HEAD'}^{{commit}}", cwd=repo)
 
 
-@pytest.mark.parametrize(("ref", "text"), [("", "three"), ("main", "three"), ("dev", "two"), ("v1", "one"), ("refs/tags/v1", "one"), ("refs/heads/dev", "two"), ("HEAD~1", None)])
+@pytest.mark.parametrize(
+    ("ref", "text"),
+    [
+        ("", "three"),
+        ("main", "three"),
+        ("dev", "two"),
+        ("v1", "one"),
+        ("refs/tags/v1", "one"),
+        ("refs/heads/dev", "two"),
+        ("HEAD~1", None),
+    ],
+)
 def test_resolve_and_checkout(repo, tmp_path, ref, text):
     if text is None:
         with pytest.raises(BuildError, match="invalid git reference"):
@@ -144,11 +190,22 @@ def test_commit_keep_and_times(repo, tmp_path):
     assert git("rev-parse", "HEAD", cwd=target) == first
     assert git("status", "--porcelain", cwd=target) == ""
     assert os.stat(target / "f").st_mtime == os.stat(target / "sub" / "dir").st_mtime == 1_500_000_000
-    assert str(repo) not in subprocess.run(["grep", "-r", "file://", str(target / ".git")], capture_output=True, text=True, check=False).stdout
+    assert (
+        str(repo)
+        not in subprocess.run(
+            ["grep", "-r", "file://", str(target / ".git")], capture_output=True, text=True, check=False
+        ).stdout
+    )
 
 
 def test_subdirectories_stay_inside(repo, tmp_path):
-    for name, expected in (("sub", ["dir"]), ("ln/dir", ["g"]), ("out/out", None), ("f", None), ("nope", None)):
+    for name, expected in (
+        ("sub", ["dir"]),
+        ("ln/dir", ["g"]),
+        ("out/out", None),
+        ("f", None),
+        ("nope", None),
+    ):
         target = tmp_path / name.replace("/", "_")
         target.mkdir()
         found = parse(f"file://{repo}#main:{name}")

@@ -44,7 +44,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(BODY) + (5 if path == "/short" else 0)))
         self.send_header("ETag", '"v1"')
-        self.send_header("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT" if path != "/undated" else "nonsense")
+        self.send_header(
+            "Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT" if path != "/undated" else "nonsense"
+        )
         self.end_headers()
         self.wfile.write(body)
 
@@ -80,7 +82,9 @@ def test_download(server, tmp_path):
 
 
 def test_other_algorithms_and_no_date(server, tmp_path):
-    got = download(server().url + "/undated", str(tmp_path), checksum="sha512:" + hashlib.sha512(BODY).hexdigest())
+    got = download(
+        server().url + "/undated", str(tmp_path), checksum="sha512:" + hashlib.sha512(BODY).hexdigest()
+    )
     assert got.mtime == 0
     with pytest.raises(BuildError, match="unsupported checksum"):
         download("http://127.0.0.1:9/x", str(tmp_path), checksum="md5:00")
@@ -89,7 +93,11 @@ def test_other_algorithms_and_no_date(server, tmp_path):
 @pytest.mark.parametrize(
     ("path", "kw", "message"),
     [
-        ("/x", {"checksum": "sha256:" + "0" * 64}, r"digest mismatch for http://127.*: sha256:.* \(expected: sha256:000"),
+        (
+            "/x",
+            {"checksum": "sha256:" + "0" * 64},
+            r"digest mismatch for http://127.*: sha256:.* \(expected: sha256:000",
+        ),
         ("/status", {}, "invalid response status 404"),
         ("/x", {"max_bytes": 1000}, "larger than 1000 bytes"),
         ("/short", {}, "bytes came"),
@@ -134,7 +142,14 @@ def test_revalidation(server, tmp_path):
 
 @pytest.mark.parametrize(
     ("url", "name"),
-    [("http://h", "__unnamed__"), ("http://h/", "__unnamed__"), ("http://h/a/b.tgz?q#f", "b.tgz"), ("http://h/a/", "a"), ("http://h/a%2F..", "__unnamed__"), ("http://h/x%2Fy", "y")],
+    [
+        ("http://h", "__unnamed__"),
+        ("http://h/", "__unnamed__"),
+        ("http://h/a/b.tgz?q#f", "b.tgz"),
+        ("http://h/a/", "a"),
+        ("http://h/a%2F..", "__unnamed__"),
+        ("http://h/x%2Fy", "y"),
+    ],
 )
 def test_names(url, name):
     assert file_name(url) == name

@@ -6,7 +6,15 @@ import time
 import pytest
 
 from lapstrake.errors import BuildError
-from lapstrake.layer.digest import explain, manifest, records_digest, selection_digest, selection_records, subtree_digest, tree_records
+from lapstrake.layer.digest import (
+    explain,
+    manifest,
+    records_digest,
+    selection_digest,
+    selection_records,
+    subtree_digest,
+    tree_records,
+)
 from lapstrake.layer.select import CopySpec, select
 from lapstrake.source.local import LocalTree
 
@@ -136,7 +144,10 @@ def test_racy_files_are_never_trusted(ctx):
     assert "new" not in LocalTree(str(ctx), None, tree.dump_stat_cache())._cache
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:60] + bytes([b[60] ^ 1]) + b[61:], lambda b: b"", lambda b: b + b"x"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[:-1], lambda b: b[:60] + bytes([b[60] ^ 1]) + b[61:], lambda b: b"", lambda b: b + b"x"],
+)
 def test_damaged_cache_is_an_empty_one(ctx, damage):
     settle()
     first = LocalTree(str(ctx))

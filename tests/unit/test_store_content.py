@@ -32,7 +32,10 @@ def test_writer_streams_and_knows_its_digest(tmp_path: Path) -> None:
     assert (w.digest, w.size) == (HELLO, 5) and store.read(HELLO) == b"hello"
 
 
-@pytest.mark.parametrize("digest,size,data", [(HELLO, 5, b"hellO"), (HELLO, 5, b"hell"), (HELLO, 5, b"hello!"), (HELLO, None, b"x"), (None, 3, b"xx")])
+@pytest.mark.parametrize(
+    "digest,size,data",
+    [(HELLO, 5, b"hellO"), (HELLO, 5, b"hell"), (HELLO, 5, b"hello!"), (HELLO, None, b"x"), (None, 3, b"xx")],
+)
 def test_mismatch_leaves_nothing(tmp_path: Path, digest: str | None, size: int | None, data: bytes) -> None:
     store = ContentStore(str(tmp_path))
     with pytest.raises(StoreError), store.writer(digest, size) as w:
@@ -48,7 +51,18 @@ def test_error_in_the_block_leaves_nothing(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc/passwd", "md5:" + "0" * 32, "sha256:" + "A" * 64, "sha256:" + "0" * 63, "sha256:" + "0" * 64 + "/.."])
+@pytest.mark.parametrize(
+    "digest",
+    [
+        "",
+        "sha256:",
+        "sha256:../../etc/passwd",
+        "md5:" + "0" * 32,
+        "sha256:" + "A" * 64,
+        "sha256:" + "0" * 63,
+        "sha256:" + "0" * 64 + "/..",
+    ],
+)
 def test_bad_digests_never_become_paths(tmp_path: Path, digest: str) -> None:
     with pytest.raises(StoreError, match="not a digest"):
         ContentStore(str(tmp_path)).path(digest)

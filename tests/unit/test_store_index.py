@@ -38,7 +38,11 @@ def test_records_and_keys(tmp_path: Path) -> None:
     index = Index(str(tmp_path))
     index.put_record("r1", {"layer": "l1"}, ["k1", "k2"])
     index.add_key("k3", "r1")
-    assert [index.get_record(k) for k in ("k1", "k3", "no")] == [("r1", {"layer": "l1"}), ("r1", {"layer": "l1"}), None]
+    assert [index.get_record(k) for k in ("k1", "k3", "no")] == [
+        ("r1", {"layer": "l1"}),
+        ("r1", {"layer": "l1"}),
+        None,
+    ]
     index.put_record("r1", {"layer": "l2"})
     assert index.record("r1") == {"layer": "l2"} and index.keys_of("r1") == ["k1", "k2", "k3"]
     index.touch(["r1"])

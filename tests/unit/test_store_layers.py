@@ -79,7 +79,9 @@ def test_ensure_dir_extracts_once(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="neither"):
         store.ensure_dir(digest)
     results: list[str] = []
-    threads = [threading.Thread(target=lambda: results.append(store.ensure_dir(digest, fetch))) for _ in range(5)]
+    threads = [
+        threading.Thread(target=lambda: results.append(store.ensure_dir(digest, fetch))) for _ in range(5)
+    ]
     for t in threads:
         t.start()
     for t in threads:

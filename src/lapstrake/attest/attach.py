@@ -35,7 +35,13 @@ class Sbom(Value):
     filename: str = ""
 
 
-def provenance_statement(facts: BuildFacts, mode: Mode, subjects: Sequence[Subject], filename: str = "provenance.json", inline_only: bool = False) -> Attested:
+def provenance_statement(
+    facts: BuildFacts,
+    mode: Mode,
+    subjects: Sequence[Subject],
+    filename: str = "provenance.json",
+    inline_only: bool = False,
+) -> Attested:
     """Provenance about ``subjects``."""
     kind, predicate = provenance(facts, mode)
     return Attested(kind, statement(kind, predicate, subjects), filename, inline_only)
@@ -49,22 +55,37 @@ def sbom_statement(tree: Tree, options: Sbom, subjects: Sequence[Subject], name:
     packages = scan(tree)
     if options.format == "cyclonedx":
         doc = sbom.cyclonedx(name, packages, options.created, options.version)
-        return Attested(sbom.CYCLONEDX, statement(sbom.CYCLONEDX, doc, subjects), options.filename or "sbom.cdx.json")
+        return Attested(
+            sbom.CYCLONEDX, statement(sbom.CYCLONEDX, doc, subjects), options.filename or "sbom.cdx.json"
+        )
     doc = sbom.spdx(name, packages, options.created, options.version)
     return Attested(sbom.SPDX, statement(sbom.SPDX, doc, subjects), options.filename or "sbom.spdx.json")
 
 
-def scanned_statement(document: bytes, subjects: Sequence[Subject], filename: str = "sbom.spdx.json") -> Attested:
+def scanned_statement(
+    document: bytes, subjects: Sequence[Subject], filename: str = "sbom.spdx.json"
+) -> Attested:
     """An SPDX document a scanner image wrote, as a statement."""
     if len(document) > MAX_STATEMENT:
-        raise ExportError(f"{filename} is too big for an attestation: {len(document)} bytes, at most {MAX_STATEMENT}")
+        raise ExportError(
+            f"{filename} is too big for an attestation: {len(document)} bytes, at most {MAX_STATEMENT}"
+        )
     from .sbom import SPDX
 
     doc = codec.loads(document, filename, MAX_STATEMENT)
     return Attested(SPDX, statement(SPDX, doc, subjects), filename)
 
 
-def attest_image(names: Sequence[str], platform: Platform, digest: str, *, facts: BuildFacts | None = None, mode: Mode | None = None, tree: Tree | None = None, sbom: Sbom | None = None) -> tuple[Attested, ...]:
+def attest_image(
+    names: Sequence[str],
+    platform: Platform,
+    digest: str,
+    *,
+    facts: BuildFacts | None = None,
+    mode: Mode | None = None,
+    tree: Tree | None = None,
+    sbom: Sbom | None = None,
+) -> tuple[Attested, ...]:
     """Everything asked for about one image manifest: SBOM first, then provenance."""
     subjects = image_subjects(names, platform, digest)
     out = []

@@ -44,7 +44,13 @@ class Package(Value):
             name = name.lower().replace("_", "-")
         path = "/".join(quote(p, safe="") for p in name.split("/"))
         query = [f"{k}={quote(v, safe='')}" for k, v in (("arch", self.arch), ("distro", self.distro)) if v]
-        return f"pkg:{self.kind}/" + (f"{space}/" if space else "") + path + f"@{quote(self.version, safe='')}" + ("?" + "&".join(query) if query else "")
+        return (
+            f"pkg:{self.kind}/"
+            + (f"{space}/" if space else "")
+            + path
+            + f"@{quote(self.version, safe='')}"
+            + ("?" + "&".join(query) if query else "")
+        )
 
 
 def scan(tree: Tree) -> list[Package]:
@@ -106,12 +112,25 @@ def _stanzas(text: str) -> Iterator[dict[str, str]]:
 def _dpkg(tree: Tree, distro: str) -> Iterator[Package]:
     files = ["var/lib/dpkg/status"]
     folder = "var/lib/dpkg/status.d"  # distroless images
-    files += [f"{folder}/{n}" for n in sorted(tree.listdir(folder)) if not n.endswith(".md5sums")] if tree.lstat(folder) else []
+    files += (
+        [f"{folder}/{n}" for n in sorted(tree.listdir(folder)) if not n.endswith(".md5sums")]
+        if tree.lstat(folder)
+        else []
+    )
     for path in files:
         for f in _stanzas(_text(tree, path, MAX_DATABASE)):
             status = f.get("Status", "install ok installed").split()
             if f.get("Package") and f.get("Version") and status[-1:] == ["installed"]:
-                yield Package("deb", f["Package"], f["Version"], f.get("Architecture", ""), "", f.get("Source", ""), path, distro)
+                yield Package(
+                    "deb",
+                    f["Package"],
+                    f["Version"],
+                    f.get("Architecture", ""),
+                    "",
+                    f.get("Source", ""),
+                    path,
+                    distro,
+                )
 
 
 def _apk(tree: Tree, distro: str) -> Iterator[Package]:
@@ -121,14 +140,20 @@ def _apk(tree: Tree, distro: str) -> Iterator[Package]:
             continue
         for f in _stanzas(_text(tree, path, MAX_DATABASE)):
             if f.get("P") and f.get("V"):
-                yield Package("apk", f["P"], f["V"], f.get("A", ""), f.get("L", ""), f.get("o", ""), path, distro)
+                yield Package(
+                    "apk", f["P"], f["V"], f.get("A", ""), f.get("L", ""), f.get("o", ""), path, distro
+                )
 
 
 def _by_path(tree: Tree, path: str, node: Node) -> Iterator[Package]:
     parts = path.rsplit("/", 4)
     name = parts[-1]
     parent = parts[-2] if len(parts) > 1 else ""
-    if (name == "METADATA" and parent.endswith(".dist-info")) or (name == "PKG-INFO" and parent.endswith(".egg-info")) or (name.endswith(".egg-info") and parent in ("site-packages", "dist-packages")):
+    if (
+        (name == "METADATA" and parent.endswith(".dist-info"))
+        or (name == "PKG-INFO" and parent.endswith(".egg-info"))
+        or (name.endswith(".egg-info") and parent in ("site-packages", "dist-packages"))
+    ):
         yield from _python(tree, path)
     elif name == "package.json" and "node_modules" in parts:
         scoped = len(parts) >= 4 and parts[-4] == "node_modules" and parts[-3].startswith("@")
@@ -147,7 +172,15 @@ def _python(tree: Tree, path: str) -> Iterator[Package]:
         if colon and key in ("Name", "Version", "License", "License-Expression"):
             headers.setdefault(key, value.strip())
     if headers.get("Name") and headers.get("Version"):
-        yield Package("pypi", headers["Name"], headers["Version"], "", headers.get("License-Expression") or headers.get("License", ""), "", path)
+        yield Package(
+            "pypi",
+            headers["Name"],
+            headers["Version"],
+            "",
+            headers.get("License-Expression") or headers.get("License", ""),
+            "",
+            path,
+        )
 
 
 def _npm(tree: Tree, path: str) -> Iterator[Package]:
@@ -194,7 +227,10 @@ def _elf_section(f: BinaryIO, head: bytes, name: bytes) -> int:
             return -1
         f.seek(table)
         rows = f.read(size * count)
-        place = [unpack_from(order + ("QQ" if wide else "II"), rows, n * size + (0x18 if wide else 0x10)) for n in range(count)]
+        place = [
+            unpack_from(order + ("QQ" if wide else "II"), rows, n * size + (0x18 if wide else 0x10))
+            for n in range(count)
+        ]
         f.seek(min(place[strings][0], MAX_BINARY))
         names = f.read(min(place[strings][1], 1 << 20))
         for n in range(count):

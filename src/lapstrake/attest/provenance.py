@@ -88,7 +88,14 @@ def redact(uri: str) -> str:
     path, mark, query = tail.partition("?")
     if mark:
         query, hash_, fragment = query.partition("#")
-        kept = [p for p in query.split("&") if not any(w in p.partition("=")[0].lower() for w in ("token", "secret", "signature", "password", "credential", "key", "sig"))]
+        kept = [
+            p
+            for p in query.split("&")
+            if not any(
+                w in p.partition("=")[0].lower()
+                for w in ("token", "secret", "signature", "password", "credential", "key", "sig")
+            )
+        ]
         tail = path + ("?" + "&".join(kept) if kept else "") + hash_ + fragment
     return f"{scheme}://{authority}{tail}"
 
@@ -122,7 +129,9 @@ def _request(facts: BuildFacts, mode: Mode) -> tuple[dict[str, Any], bool]:
     if mode.max:
         for key, items in (("secrets", details.secrets), ("ssh", details.ssh)):
             if items:
-                request[key] = [{"id": i, **({"optional": True} if optional else {})} for i, optional in sorted(items)]
+                request[key] = [
+                    {"id": i, **({"optional": True} if optional else {})} for i, optional in sorted(items)
+                ]
     if facts.locals:
         request["locals"] = [{"name": n} for n in sorted(facts.locals)]
     return request, not dropped
@@ -167,7 +176,10 @@ def _extra_metadata(facts: BuildFacts, mode: Mode) -> dict[str, Any]:
         if details.sources:
             from base64 import b64encode
 
-            infos = [{"filename": n, "language": lang, "data": b64encode(text).decode("ascii")} for n, text, lang in details.sources]
+            infos = [
+                {"filename": n, "language": lang, "data": b64encode(text).decode("ascii")}
+                for n, text, lang in details.sources
+            ]
             out["source"] = {"infos": infos, "locations": dict(details.locations)}
         if details.layers:
             out["layers"] = {k: list(v) for k, v in details.layers}
@@ -213,7 +225,11 @@ def provenance_v02(facts: BuildFacts, mode: Mode) -> dict[str, Any]:
         "buildInvocationID": facts.invocation_id,
         "buildStartedOn": _time(facts.started),
         "buildFinishedOn": _time(facts.finished),
-        "completeness": {"parameters": complete, "environment": True, "materials": _complete_materials(facts)},
+        "completeness": {
+            "parameters": complete,
+            "environment": True,
+            "materials": _complete_materials(facts),
+        },
         "reproducible": mode.reproducible,
         BUILD_TYPE_V02 + "#hermetic": facts.hermetic,
     }
@@ -253,4 +269,9 @@ def mode_of(attrs: dict[str, str]) -> Mode:
     version = attrs.get("version", "v1")
     if version not in ("v1", "v0.2"):
         raise UsageError(f'invalid provenance version "{version}"', hint="use version=v1 or version=v0.2")
-    return Mode(level == "max", version, attrs.get("builder-id", ""), attrs.get("reproducible", "").lower() in ("1", "t", "true"))
+    return Mode(
+        level == "max",
+        version,
+        attrs.get("builder-id", ""),
+        attrs.get("reproducible", "").lower() in ("1", "t", "true"),
+    )

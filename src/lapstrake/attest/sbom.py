@@ -13,9 +13,46 @@ SPDX = "https://spdx.dev/Document"
 CYCLONEDX = "https://cyclonedx.org/bom"
 TOOL = "lapstrake"
 _KNOWN = frozenset(  # a table that stays readable
-    "0BSD AGPL-3.0-only AGPL-3.0-or-later Apache-2.0 Artistic-2.0 BSD-2-Clause BSD-3-Clause BSL-1.0 CC0-1.0 CC-BY-4.0 EPL-2.0 GPL-1.0-or-later "
-    "GPL-2.0-only GPL-2.0-or-later GPL-3.0-only GPL-3.0-or-later ISC LGPL-2.0-or-later LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0-only "
-    "LGPL-3.0-or-later MIT MIT-0 MPL-1.1 MPL-2.0 OpenSSL PSF-2.0 Python-2.0 Ruby Unlicense Vim WTFPL X11 Zlib ZPL-2.1 bzip2-1.0.6 curl".split()  # noqa: SIM905
+    [
+        "0BSD",
+        "AGPL-3.0-only",
+        "AGPL-3.0-or-later",
+        "Apache-2.0",
+        "Artistic-2.0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "BSL-1.0",
+        "CC0-1.0",
+        "CC-BY-4.0",
+        "EPL-2.0",
+        "GPL-1.0-or-later",
+        "GPL-2.0-only",
+        "GPL-2.0-or-later",
+        "GPL-3.0-only",
+        "GPL-3.0-or-later",
+        "ISC",
+        "LGPL-2.0-or-later",
+        "LGPL-2.1-only",
+        "LGPL-2.1-or-later",
+        "LGPL-3.0-only",
+        "LGPL-3.0-or-later",
+        "MIT",
+        "MIT-0",
+        "MPL-1.1",
+        "MPL-2.0",
+        "OpenSSL",
+        "PSF-2.0",
+        "Python-2.0",
+        "Ruby",
+        "Unlicense",
+        "Vim",
+        "WTFPL",
+        "X11",
+        "Zlib",
+        "ZPL-2.1",
+        "bzip2-1.0.6",
+        "curl",
+    ]
 )
 
 
@@ -48,9 +85,21 @@ def spdx(name: str, packages: Sequence[Package], created: str, version: str = ""
     """An SPDX 2.3 document; ``created`` is RFC 3339, the namespace follows from the content."""
     from ..oci import codec
 
-    root = {"SPDXID": "SPDXRef-DocumentRoot", "name": name, "downloadLocation": "NOASSERTION", "filesAnalyzed": False, "primaryPackagePurpose": "CONTAINER"}
+    root = {
+        "SPDXID": "SPDXRef-DocumentRoot",
+        "name": name,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": False,
+        "primaryPackagePurpose": "CONTAINER",
+    }
     listed: list[dict[str, Any]] = [root]
-    relations = [{"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": "SPDXRef-DocumentRoot"}]
+    relations = [
+        {
+            "spdxElementId": "SPDXRef-DOCUMENT",
+            "relationshipType": "DESCRIBES",
+            "relatedSpdxElement": "SPDXRef-DocumentRoot",
+        }
+    ]
     for p in packages:
         ident = _ident(p)
         item: dict[str, Any] = {
@@ -63,12 +112,20 @@ def spdx(name: str, packages: Sequence[Package], created: str, version: str = ""
             "licenseDeclared": license_expression(p.license) or "NOASSERTION",
             "copyrightText": "NOASSERTION",
             "sourceInfo": f"found in {p.path}",
-            "externalRefs": [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": p.purl}],
+            "externalRefs": [
+                {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": p.purl}
+            ],
         }
         if p.license and item["licenseDeclared"] == "NOASSERTION":
             item["licenseComments"] = p.license[:1000]
         listed.append(item)
-        relations.append({"spdxElementId": "SPDXRef-DocumentRoot", "relationshipType": "CONTAINS", "relatedSpdxElement": ident})
+        relations.append(
+            {
+                "spdxElementId": "SPDXRef-DocumentRoot",
+                "relationshipType": "CONTAINS",
+                "relatedSpdxElement": ident,
+            }
+        )
     mark = codec.digest_of(codec.dumps([name, listed]))[7:]
     return {
         "spdxVersion": "SPDX-2.3",
@@ -76,7 +133,10 @@ def spdx(name: str, packages: Sequence[Package], created: str, version: str = ""
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": name,
         "documentNamespace": f"https://spdx.org/spdxdocs/{TOOL}-{mark}",
-        "creationInfo": {"creators": [f"Tool: {TOOL}-{version}" if version else f"Tool: {TOOL}"], "created": created},
+        "creationInfo": {
+            "creators": [f"Tool: {TOOL}-{version}" if version else f"Tool: {TOOL}"],
+            "created": created,
+        },
         "documentDescribes": ["SPDXRef-DocumentRoot"],
         "packages": listed,
         "relationships": relations,
@@ -89,7 +149,13 @@ def cyclonedx(name: str, packages: Sequence[Package], created: str, version: str
 
     components = []
     for p in packages:
-        item: dict[str, Any] = {"type": "library", "bom-ref": f"{p.purl}#{p.path}", "name": p.name, "version": p.version, "purl": p.purl}
+        item: dict[str, Any] = {
+            "type": "library",
+            "bom-ref": f"{p.purl}#{p.path}",
+            "name": p.name,
+            "version": p.version,
+            "purl": p.purl,
+        }
         if p.license:
             known = license_expression(p.license)
             item["licenses"] = [{"expression": known}] if known else [{"license": {"name": p.license[:1000]}}]
@@ -104,7 +170,11 @@ def cyclonedx(name: str, packages: Sequence[Package], created: str, version: str
         "version": 1,
         "metadata": {
             "timestamp": created,
-            "tools": {"components": [{"type": "application", "name": TOOL, **({"version": version} if version else {})}]},
+            "tools": {
+                "components": [
+                    {"type": "application", "name": TOOL, **({"version": version} if version else {})}
+                ]
+            },
             "component": {"type": "container", "name": name, "bom-ref": "root"},
         },
         "components": components,

@@ -34,7 +34,11 @@ def image_uri(name: str, platform: Platform | None, digest: str = "", kind: str 
     if platform is not None:
         qualifiers.append("platform=" + quote(str(platform), safe=""))
     path = "/".join(quote(p, safe=":") for p in ref.familiar_name.split("/"))
-    return f"pkg:{kind}/{path}" + (f"@{quote(tag)}" if tag else "") + ("?" + "&".join(qualifiers) if qualifiers else "")
+    return (
+        f"pkg:{kind}/{path}"
+        + (f"@{quote(tag)}" if tag else "")
+        + ("?" + "&".join(qualifiers) if qualifiers else "")
+    )
 
 
 def image_subjects(names: Sequence[str], platform: Platform, digest: str) -> list[Subject]:
@@ -58,9 +62,13 @@ def file_subjects(tree: Tree) -> Iterator[Subject]:
 def statement(predicate_type: str, predicate: dict[str, Any], subjects: Iterable[Subject]) -> bytes:
     """The statement's bytes, bounded."""
     listed = [{"name": name, "digest": {"sha256": digest.partition(":")[2]}} for name, digest in subjects]
-    raw = codec.dumps({"_type": STATEMENT, "subject": listed, "predicateType": predicate_type, "predicate": predicate})
+    raw = codec.dumps(
+        {"_type": STATEMENT, "subject": listed, "predicateType": predicate_type, "predicate": predicate}
+    )
     if len(raw) > MAX_STATEMENT:
-        raise ExportError(f"attestation {predicate_type} is too big: {len(raw)} bytes, at most {MAX_STATEMENT}")
+        raise ExportError(
+            f"attestation {predicate_type} is too big: {len(raw)} bytes, at most {MAX_STATEMENT}"
+        )
     return raw
 
 
@@ -80,4 +88,6 @@ def walk(tree: Tree) -> Iterator[tuple[str, Node]]:
             yield path, node
         if node.kind == DIR:
             names = sorted(tree.listdir(path), reverse=True)
-            todo += [f"{path}/{n}" if path else n for n in names if n and "/" not in n and n not in (".", "..")]
+            todo += [
+                f"{path}/{n}" if path else n for n in names if n and "/" not in n and n not in (".", "..")
+            ]

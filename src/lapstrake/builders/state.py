@@ -45,7 +45,9 @@ class Builder(Value):
 def check_name(name: str, what: str = "builder") -> str:
     """A name that is a plain file name."""
     if not name or not set(name) <= _OK or name[0] in ".-_" or len(name) > 128:
-        raise UsageError(f'invalid {what} name "{name}"', hint="letters, digits and . _ - after the first character")
+        raise UsageError(
+            f'invalid {what} name "{name}"', hint="letters, digits and . _ - after the first character"
+        )
     return name
 
 
@@ -95,7 +97,10 @@ class BuilderStore:
     def use(self, name: str, *, everywhere: bool = False) -> None:
         """Make a builder the current one."""
         self.get(name)
-        self._write(os.path.join(self._dir, "current"), {"Key": "", "Name": "" if name == DEFAULT else name, "Global": everywhere})
+        self._write(
+            os.path.join(self._dir, "current"),
+            {"Key": "", "Name": "" if name == DEFAULT else name, "Global": everywhere},
+        )
 
     def save(self, builder: Builder) -> None:
         """Store a builder."""
@@ -161,7 +166,9 @@ def next_node_name(builder: Builder) -> str:
 def _encode(b: Builder) -> dict[str, object]:
     nodes: list[dict[str, object]] = []
     for n in b.nodes:
-        platforms = [dict(zip(("os", "architecture", "variant"), p.split("/"), strict=False)) for p in n.platforms]
+        platforms = [
+            dict(zip(("os", "architecture", "variant"), p.split("/"), strict=False)) for p in n.platforms
+        ]
         nodes.append({
             "Name": n.name, "Endpoint": n.endpoint, "Platforms": platforms or None, "DriverOpts": dict(n.options),
             "Flags": None, "Files": None, "ConfigFile": n.config,
@@ -175,7 +182,9 @@ def _decode(doc: dict[str, Any], name: str) -> Builder:
         if not isinstance(raw, dict):
             continue
         platforms = tuple(
-            "/".join(str(p[k]) for k in ("os", "architecture", "variant") if p.get(k)) for p in raw.get("Platforms") or [] if isinstance(p, dict)
+            "/".join(str(p[k]) for k in ("os", "architecture", "variant") if p.get(k))
+            for p in raw.get("Platforms") or []
+            if isinstance(p, dict)
         )
         options = raw.get("DriverOpts") if isinstance(raw.get("DriverOpts"), dict) else {}
         nodes.append(Node(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+from .. import optspec
 from ..errors import UsageError
 from ..plan.request import IMAGE_OUTPUTS, BuildRequest, CallSpec, OutputSpec
 from ..values import replace
-from . import optspec
 from .buildflags import build_command
 from .flags import Parsed, parse
 
@@ -37,7 +37,9 @@ def command(words: Sequence[str], given: Globals) -> int:
     return execute(request, settings, quiet=args.flag("quiet"))
 
 
-def to_request(args: Parsed, env: Mapping[str, str], *, progress: str = "auto", stdin: BinaryIO | None = None) -> BuildRequest:
+def to_request(
+    args: Parsed, env: Mapping[str, str], *, progress: str = "auto", stdin: BinaryIO | None = None
+) -> BuildRequest:
     """All flags as one value.  ``env``: the client's environment; ``stdin`` is read only when named."""
     call = _call(args)
     context, dockerfile, text, head = _inputs(args, stdin)
@@ -105,7 +107,10 @@ def _inputs(args: Parsed, stdin: BinaryIO | None) -> tuple[str, str | None, byte
         words = [args.text("context").removeprefix("dir://")]
     if len(words) != 1 or not words[0]:
         if len(words) > 1:
-            raise UsageError(f"'{args.command.path}' requires 1 argument", hint=f"{len(words)} were given: {' '.join(words)}; flags with a value take it after '=' or a space")
+            raise UsageError(
+                f"'{args.command.path}' requires 1 argument",
+                hint=f"{len(words)} were given: {' '.join(words)}; flags with a value take it after '=' or a space",
+            )
         raise UsageError('please specify build context (e.g. "." for the current directory)')
     context, dockerfile = words[0], args.text("file") or None
     if context == "-":
@@ -120,7 +125,9 @@ def _inputs(args: Parsed, stdin: BinaryIO | None) -> tuple[str, str | None, byte
     return context, dockerfile, None, b""
 
 
-def _stdin_context(dockerfile: str | None, stdin: BinaryIO | None) -> tuple[str, str | None, bytes | None, bytes]:
+def _stdin_context(
+    dockerfile: str | None, stdin: BinaryIO | None
+) -> tuple[str, str | None, bytes | None, bytes]:
     source = stdin or sys.stdin.buffer
     head = b""
     while len(head) < 512 and (more := source.read(512 - len(head))):
@@ -175,9 +182,24 @@ def _tags(values: list[str]) -> tuple[str, ...]:
         name, _, version = tag.rpartition(":") if ":" in tag.rsplit("/", 1)[-1] else (tag, "", "x")
         path = name.partition("/")[2] if "/" in name and (set(name.partition("/")[0]) & set(".:")) else name
         plain = set("abcdefghijklmnopqrstuvwxyz0123456789._-/")
-        bad_version = not version or len(version) > 128 or version[0] in ".-" or not all(c.isalnum() or c in "_.-" for c in version)
-        if not path or bad_version or not set(path) <= plain or "//" in path or not path[-1].isalnum() or not path[0].isalnum():
-            raise UsageError(f'invalid tag "{tag}": invalid reference format', hint="write [registry/]name[:tag] with a name in lower case")
+        bad_version = (
+            not version
+            or len(version) > 128
+            or version[0] in ".-"
+            or not all(c.isalnum() or c in "_.-" for c in version)
+        )
+        if (
+            not path
+            or bad_version
+            or not set(path) <= plain
+            or "//" in path
+            or not path[-1].isalnum()
+            or not path[0].isalnum()
+        ):
+            raise UsageError(
+                f'invalid tag "{tag}": invalid reference format',
+                hint="write [registry/]name[:tag] with a name in lower case",
+            )
     return tuple(dict.fromkeys(out))
 
 
@@ -187,12 +209,20 @@ def _outputs(args: Parsed, annotations: tuple[AnnotationSpec, ...]) -> tuple[Out
     if args.flag("push"):
         if not any(o.type in ("image", "registry") for o in images):
             out.append(OutputSpec("image", "", (("push", "true"),)))
-        out = [OutputSpec(o.type, o.dest, _with(o.attrs, "push", "true")) if o.type == "image" else o for o in out]
+        out = [
+            OutputSpec(o.type, o.dest, _with(o.attrs, "push", "true")) if o.type == "image" else o
+            for o in out
+        ]
     if args.flag("load") and not any(o.type == "docker" and not o.dest for o in out):
         out.append(OutputSpec("docker"))
     if args.flag("rewrite-timestamp"):
         out = out or [OutputSpec("image")]
-        out = [OutputSpec(o.type, o.dest, _with(o.attrs, "rewrite-timestamp", "true")) if o.type in IMAGE_OUTPUTS else o for o in out]
+        out = [
+            OutputSpec(o.type, o.dest, _with(o.attrs, "rewrite-timestamp", "true"))
+            if o.type in IMAGE_OUTPUTS
+            else o
+            for o in out
+        ]
     for o in [o for o in out if annotations and o.type in IMAGE_OUTPUTS]:
         attrs = o.attrs
         for a in annotations:
@@ -209,26 +239,49 @@ def _with(attrs: tuple[tuple[str, str], ...], key: str, value: str) -> tuple[tup
 def _check_outputs(out: list[OutputSpec], args: Parsed) -> None:
     if args.text("iidfile") and any(o.type in ("local", "tar") for o in out):
         raise UsageError("local and tar exporters are incompatible with image ID file")
-    to_stdout = [o for o in out if o.dest == "-" or (o.type == "oci" and not o.dest and o.get("tar", "true") != "false")]
+    to_stdout = [
+        o
+        for o in out
+        if o.dest == "-" or (o.type == "oci" and not o.dest and o.get("tar", "true") != "false")
+    ]
     if len(to_stdout) > 1:
         raise UsageError("multiple outputs configured to write to stdout")
     if to_stdout and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError(f"dest file is required for {to_stdout[0].type} exporter. refusing to write to console")
+        raise UsageError(
+            f"dest file is required for {to_stdout[0].type} exporter. refusing to write to console"
+        )
     for o in out:
         if o.type == "local" and os.path.isfile(o.dest):
             raise UsageError(f"destination directory {o.dest} is a file")
-        if o.type in ("tar", "oci", "docker") and o.dest not in ("", "-") and o.get("tar", "true") != "false" and os.path.isdir(o.dest):
+        if (
+            o.type in ("tar", "oci", "docker")
+            and o.dest not in ("", "-")
+            and o.get("tar", "true") != "false"
+            and os.path.isdir(o.dest)
+        ):
             raise UsageError(f"destination file {o.dest} is a directory")
-        pushes = o.type == "registry" or (o.type == "image" and o.get("push", "false").lower() in ("true", "1", "t", ""))
+        pushes = o.type == "registry" or (
+            o.type == "image" and o.get("push", "false").lower() in ("true", "1", "t", "")
+        )
         if pushes and not args.many("tag") and not o.get("name"):
-            raise UsageError("tag is needed when pushing to registry", hint="add -t registry.example/name:tag")
+            raise UsageError(
+                "tag is needed when pushing to registry", hint="add -t registry.example/name:tag"
+            )
 
 
 def _network(args: Parsed) -> tuple[str, tuple[str, ...]]:
     allow = [a for raw in args.many("allow") for a in optspec.fields(raw)] if args.many("allow") else []
     for name in allow:
-        if name.partition("=")[0] not in ("network.host", "security.insecure", "device", "buildx.local.delete") and not name.startswith("alias"):
-            raise UsageError(f"invalid entitlement: {name}", hint="network.host, security.insecure, device and buildx.local.delete can be allowed")
+        if name.partition("=")[0] not in (
+            "network.host",
+            "security.insecure",
+            "device",
+            "buildx.local.delete",
+        ) and not name.startswith("alias"):
+            raise UsageError(
+                f"invalid entitlement: {name}",
+                hint="network.host, security.insecure, device and buildx.local.delete can be allowed",
+            )
     network = args.text("network") or "default"
     if network == "host":
         allow.append("network.host")
@@ -241,7 +294,9 @@ def _network(args: Parsed) -> tuple[str, tuple[str, ...]]:
 
 
 def _isolation(args: Parsed) -> tuple[str, tuple[str, ...]]:
-    warnings = [f"{shown} is ignored: it has no meaning here" for name, shown in _IGNORED.items() if args.has(name)]
+    warnings = [
+        f"{shown} is ignored: it has no meaning here" for name, shown in _IGNORED.items() if args.has(name)
+    ]
     isolation = args.text("isolation")
     if isolation in _DOCKER_ISOLATION:
         warnings.append(f"--isolation={isolation} is ignored: it is meant for Windows containers")
@@ -253,9 +308,7 @@ def _isolation(args: Parsed) -> tuple[str, tuple[str, ...]]:
 
 def _resources(args: Parsed) -> tuple[tuple[str, str], ...]:
     out = [optspec.resource(raw) for raw in args.many("resource")]
-    for name in optspec.RESOURCES:
-        if args.has(name):
-            out.append(optspec.resource(f"{name}={args.text(name)}"))
+    out += [optspec.resource(f"{name}={args.text(name)}") for name in optspec.RESOURCES if args.has(name)]
     return tuple(dict(out).items())
 
 
@@ -317,7 +370,7 @@ class Interrupts:
         import _signal
 
         for number, old in self._old.items():
-            _signal.signal(number, old)  # type: ignore[arg-type]
+            _signal.signal(number, old)
 
 
 def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -> int:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import os
 import sys
 
-from ..builders.state import DEFAULT, DRIVERS, LOCAL_DRIVERS, Builder, BuilderStore, Node, add_node, drop_node, next_node_name
+from ..builders.state import (
+    DEFAULT,
+    DRIVERS,
+    LOCAL_DRIVERS,
+    Builder,
+    BuilderStore,
+    Node,
+    add_node,
+    drop_node,
+    next_node_name,
+)
 from ..errors import BuildError, UsageError
+from ..optspec import fields, pair, platforms
 from .flags import Command, Flag, Parsed, parse
 from .main import global_flags
-from .optspec import fields, pair, platforms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +54,14 @@ def command_create(words: Sequence[str], given: Globals) -> int:
         Flag("use", "bool", "Use the builder from now on"),
         _TIMEOUT,
     )
-    spec = Command(f"{given.program} create", "[OPTIONS] [ENDPOINT]", "Create a builder.", (*flags, *global_flags()), 0, 1)
+    spec = Command(
+        f"{given.program} create",
+        "[OPTIONS] [ENDPOINT]",
+        "Create a builder.",
+        (*flags, *global_flags()),
+        0,
+        1,
+    )
     args, settings, store = _open(words, given, spec)
     name = args.text("name")
     if args.flag("leave"):
@@ -64,7 +81,9 @@ def command_create(words: Sequence[str], given: Globals) -> int:
 
 def _leave(args: Parsed, store: BuilderStore, name: str) -> int:
     if not name or not args.text("node"):
-        raise UsageError("leave requires instance name" if not name else "leave requires node name but --node not set")
+        raise UsageError(
+            "leave requires instance name" if not name else "leave requires node name but --node not set"
+        )
     builder = drop_node(store.get(name), args.text("node"))
     if builder.nodes:
         store.save(builder)
@@ -91,14 +110,18 @@ def _builder_to_change(args: Parsed, store: BuilderStore, name: str) -> Builder:
             hint="--append adds a node, --node NAME changes one",
         )
     if driver and driver != found.driver:
-        raise BuildError(f'existing instance for "{name}" with driver "{found.driver}" but requested driver is "{driver}"')
+        raise BuildError(
+            f'existing instance for "{name}" with driver "{found.driver}" but requested driver is "{driver}"'
+        )
     return found
 
 
 def _node(args: Parsed, builder: Builder) -> Node:
     endpoint = args.args[0] if args.args else ""
     if builder.driver == "dask" and not endpoint:
-        raise UsageError("the dask driver needs the address of a scheduler", hint="for example tcp://scheduler:8786")
+        raise UsageError(
+            "the dask driver needs the address of a scheduler", hint="for example tcp://scheduler:8786"
+        )
     config = args.text("buildkitd-config")
     if config and not os.path.isfile(config):
         raise UsageError(f"failed to read {config}: no such file")
@@ -118,8 +141,18 @@ def _new_name(store: BuilderStore) -> str:
 
 def command_use(words: Sequence[str], given: Globals) -> int:
     """``use``."""
-    flags = (Flag("default", "bool", "Also for every other docker context"), Flag("global", "bool", "In every docker context"))
-    spec = Command(f"{given.program} use", "[OPTIONS] NAME", "Choose the builder that is used by default.", (*flags, *global_flags()), 1, 1)
+    flags = (
+        Flag("default", "bool", "Also for every other docker context"),
+        Flag("global", "bool", "In every docker context"),
+    )
+    spec = Command(
+        f"{given.program} use",
+        "[OPTIONS] NAME",
+        "Choose the builder that is used by default.",
+        (*flags, *global_flags()),
+        1,
+        1,
+    )
     args, _, store = _open(words, given, spec)
     store.use(args.args[0], everywhere=args.flag("global"))
     return 0
@@ -133,13 +166,21 @@ def _platforms(node: Node) -> list[str]:
     """The platforms asked for (marked as buildx does), then what this host runs by itself."""
     from ..oci.platform import compatible, host_platform
 
-    own = [str(p) for p in compatible(host_platform()) if p.arch == host_platform().arch] if node.endpoint in ("", DEFAULT) else []
+    own = (
+        [str(p) for p in compatible(host_platform()) if p.arch == host_platform().arch]
+        if node.endpoint in ("", DEFAULT)
+        else []
+    )
     return [f"{p}*" for p in node.platforms] + [p for p in own if p not in node.platforms]
 
 
 def command_ls(words: Sequence[str], given: Globals) -> int:
     """``ls``."""
-    flags = (Flag("format", help='"table" or "json"', default="table", metavar="FORMAT"), Flag("no-trunc", "bool", "Show all platforms"), _TIMEOUT)
+    flags = (
+        Flag("format", help='"table" or "json"', default="table", metavar="FORMAT"),
+        Flag("no-trunc", "bool", "Show all platforms"),
+        _TIMEOUT,
+    )
     spec = Command(f"{given.program} ls", "[OPTIONS]", "List the builders.", (*flags, *global_flags()), 0, 0)
     args, settings, store = _open(words, given, spec)
     from .images import one_of
@@ -150,8 +191,22 @@ def command_ls(words: Sequence[str], given: Globals) -> int:
         import json
 
         for b in store.all():
-            nodes = [{"Name": n.name, "Endpoint": n.endpoint, "Status": _status(b), "Platforms": _platforms(n)} for n in b.nodes]
-            sys.stdout.write(json.dumps({"Name": b.name, "Driver": b.driver, "Current": b.name == current, "Dynamic": b.dynamic, "Nodes": nodes}) + "\n")
+            nodes = [
+                {"Name": n.name, "Endpoint": n.endpoint, "Status": _status(b), "Platforms": _platforms(n)}
+                for n in b.nodes
+            ]
+            sys.stdout.write(
+                json.dumps(
+                    {
+                        "Name": b.name,
+                        "Driver": b.driver,
+                        "Current": b.name == current,
+                        "Dynamic": b.dynamic,
+                        "Nodes": nodes,
+                    }
+                )
+                + "\n"
+            )
         return 0
     from .calls import table
 
@@ -161,8 +216,16 @@ def command_ls(words: Sequence[str], given: Globals) -> int:
         for n in b.nodes:
             shown = _platforms(n)
             extra = "" if args.flag("no-trunc") or len(shown) <= 4 else f", (+{len(shown) - 4} more)"
-            rows.append((f" \\_ {n.name}", f" \\_ {n.endpoint}", _status(b), _version(), ", ".join(shown if not extra else shown[:4]) + extra))
-    sys.stdout.write(table(rows))
+            rows.append(
+                (
+                    f" \\_ {n.name}",
+                    f" \\_ {n.endpoint}",
+                    _status(b),
+                    _version(),
+                    ", ".join(shown if not extra else shown[:4]) + extra,
+                )
+            )
+    sys.stdout.write(table(list(rows)))
     return 0
 
 
@@ -175,7 +238,13 @@ def _version() -> str:
 def show_builder(store: BuilderStore, name: str, settings: Settings) -> int:
     """``inspect`` of a builder."""
     b = store.get(name)
-    lines = [f"Name:          {b.name}", f"Driver:        {b.driver}", f"Root:          {settings.root}", "", "Nodes:"]
+    lines = [
+        f"Name:          {b.name}",
+        f"Driver:        {b.driver}",
+        f"Root:          {settings.root}",
+        "",
+        "Nodes:",
+    ]
     for i, n in enumerate(b.nodes):
         lines += ["", f"Name:          {n.name}"] if i else [f"Name:          {n.name}"]
         lines.append(f"Endpoint:      {n.endpoint}")
@@ -183,7 +252,11 @@ def show_builder(store: BuilderStore, name: str, settings: Settings) -> int:
             lines.append("Driver Options: " + " ".join(f'{k}="{v}"' for k, v in n.options))
         if n.config:
             lines.append(f"Config file:   {n.config}")
-        lines += [f"Status:        {_status(b)}", f"Version:       {_version()}", "Platforms:     " + ", ".join(_platforms(n))]
+        lines += [
+            f"Status:        {_status(b)}",
+            f"Version:       {_version()}",
+            "Platforms:     " + ", ".join(_platforms(n)),
+        ]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
@@ -197,7 +270,12 @@ def command_rm(words: Sequence[str], given: Globals) -> int:
         Flag("keep-state", "bool", hidden=True),
         _TIMEOUT,
     )
-    spec = Command(f"{given.program} rm", "[OPTIONS] [NAME...]", "Remove builders. The store under --root stays as it is.", (*flags, *global_flags()))
+    spec = Command(
+        f"{given.program} rm",
+        "[OPTIONS] [NAME...]",
+        "Remove builders. The store under --root stays as it is.",
+        (*flags, *global_flags()),
+    )
     args, settings, store = _open(words, given, spec)
     names = list(args.args)
     if args.flag("all-inactive"):
@@ -214,7 +292,12 @@ def command_rm(words: Sequence[str], given: Globals) -> int:
 
 def command_stop(words: Sequence[str], given: Globals) -> int:
     """``stop``: there is nothing to stop, but the builder must exist."""
-    spec = Command(f"{given.program} stop", "[NAME...]", "Stop a builder. Nothing runs between builds, so this only checks the name.", global_flags())
+    spec = Command(
+        f"{given.program} stop",
+        "[NAME...]",
+        "Stop a builder. Nothing runs between builds, so this only checks the name.",
+        global_flags(),
+    )
     args, settings, store = _open(words, given, spec)
     for name in args.args or [settings.builder]:
         store.get(name)

@@ -38,7 +38,13 @@ def _describe(request: BuildRequest, out: TextIO) -> int:
     if request.call.format == "json":
         import json
 
-        out.write(json.dumps([{"name": n, "version": "1.0.0", "type": "rpc", "description": d} for n, d in METHODS], indent=2) + "\n")
+        out.write(
+            json.dumps(
+                [{"name": n, "version": "1.0.0", "type": "rpc", "description": d} for n, d in METHODS],
+                indent=2,
+            )
+            + "\n"
+        )
     else:
         out.write(table([("NAME", "VERSION", "DESCRIPTION"), *((n, "1.0.0", d) for n, d in METHODS)]))
     return 0

@@ -33,7 +33,10 @@ def command(words: Sequence[str], given: Globals) -> int:
     if form == "json":
         import json
 
-        sys.stdout.write(json.dumps([dict(zip(("name", "ok", "detail", "fix"), r, strict=True)) for r in rows], indent=2) + "\n")
+        sys.stdout.write(
+            json.dumps([dict(zip(("name", "ok", "detail", "fix"), r, strict=True)) for r in rows], indent=2)
+            + "\n"
+        )
     else:
         width = max(len(r[0]) for r in rows) + 2
         for name, ok, detail, fix in rows:
@@ -50,4 +53,9 @@ def _root_check(settings: Settings) -> tuple[str, bool, str, str]:
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)
     fine = os.access(parent, os.W_OK | os.X_OK)
-    return "root directory", fine, where if fine else f"{where} can't be written", "" if fine else "pass --root DIR or set LAPSTRAKE_ROOT"
+    return (
+        "root directory",
+        fine,
+        where if fine else f"{where} can't be written",
+        "" if fine else "pass --root DIR or set LAPSTRAKE_ROOT",
+    )

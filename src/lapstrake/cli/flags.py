@@ -80,7 +80,7 @@ class Parsed:
         return list(value) if isinstance(value, list) else []
 
 
-class HelpWanted(Exception):  # noqa: N818 - not an error
+class HelpWanted(Exception):
     """``--help`` was given."""
 
     def __init__(self, command: Command) -> None:
@@ -102,7 +102,9 @@ def parse(command: Command, argv: Sequence[str]) -> Parsed:
     out = Parsed(command)
     for f in command.flags:
         if not f.alias_of:
-            out.values[f.name] = [] if f.kind == "list" else (f.default or False if f.kind == "bool" else f.default)
+            out.values[f.name] = (
+                [] if f.kind == "list" else (f.default or False if f.kind == "bool" else f.default)
+            )
     table = {f.name: f for f in command.flags}
     shorts = {f.short: f for f in command.flags if f.short}
     words = list(argv)

@@ -23,7 +23,14 @@ def command_list(words: Sequence[str], given: Globals) -> int:
         Flag("no-trunc", "bool", "Show whole IDs"),
         Flag("quiet", "bool", "Show image IDs only", short="q"),
     )
-    spec = Command(f"{given.program} images", "[OPTIONS] [NAME]", "List the images of the local store.", (*flags, *global_flags()), 0, 1)
+    spec = Command(
+        f"{given.program} images",
+        "[OPTIONS] [NAME]",
+        "List the images of the local store.",
+        (*flags, *global_flags()),
+        0,
+        1,
+    )
     args = parse(spec, words)
     form = one_of(args.text("format"), ("table", "json"))
     from ..engine.images import list_images
@@ -84,7 +91,16 @@ def _table(rows: list[ImageInfo], *, whole: bool, digests: bool) -> str:
         shown = (image.digest,) if digests else ()
         created = image.created[:19].replace("T", " ") or "-"
         size = size_text(image.size) + ("" if image.complete else " *")
-        out.append((shorten(image.name), *shown, _id(image, whole=whole), ", ".join(image.platforms) or "-", created, size))
+        out.append(
+            (
+                shorten(image.name),
+                *shown,
+                _id(image, whole=whole),
+                ", ".join(image.platforms) or "-",
+                created,
+                size,
+            )
+        )
     text = table(out)
     return text if all(i.complete for i in rows) else text + "* some layers are pulled when they are needed\n"
 
@@ -97,7 +113,14 @@ def command_inspect(words: Sequence[str], given: Globals) -> int:
         Flag("type", help='"image" or "builder" when a name means both', metavar="KIND"),
         Flag("timeout", hidden=True),
     )
-    spec = Command(f"{given.program} inspect", "[OPTIONS] [NAME]", "Show an image of the local store as JSON, or a builder.", (*flags, *global_flags()), 0, 1)
+    spec = Command(
+        f"{given.program} inspect",
+        "[OPTIONS] [NAME]",
+        "Show an image of the local store as JSON, or a builder.",
+        (*flags, *global_flags()),
+        0,
+        1,
+    )
     args = parse(spec, words)
     settings = given.settings(args)
     from ..builders.state import BuilderStore
@@ -122,7 +145,13 @@ def command_inspect(words: Sequence[str], given: Globals) -> int:
 def command_remove(words: Sequence[str], given: Globals) -> int:
     """``rmi``."""
     about = "Remove image names from the local store; space comes back with the next prune."
-    spec = Command(f"{given.program} rmi", "NAME...", about, (Flag("force", "bool", short="f", hidden=True), *global_flags()), 1)
+    spec = Command(
+        f"{given.program} rmi",
+        "NAME...",
+        about,
+        (Flag("force", "bool", short="f", hidden=True), *global_flags()),
+        1,
+    )
     args = parse(spec, words)
     from ..engine.images import remove
 
@@ -133,7 +162,13 @@ def command_remove(words: Sequence[str], given: Globals) -> int:
 
 def command_tag(words: Sequence[str], given: Globals) -> int:
     """``tag``."""
-    spec = Command(f"{given.program} tag", "SOURCE TARGET...", "Give an image of the local store further names.", global_flags(), 2)
+    spec = Command(
+        f"{given.program} tag",
+        "SOURCE TARGET...",
+        "Give an image of the local store further names.",
+        global_flags(),
+        2,
+    )
     args = parse(spec, words)
     from ..engine.images import tag
 

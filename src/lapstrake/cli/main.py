@@ -39,7 +39,18 @@ ALIASES = {"b": "build"}
 PLUGIN = "docker-buildx"
 _GLOBAL_VALUES = ("--root", "--config", "--builder")
 # what the docker client puts before the plugin's name; only --config means something here
-_DOCKER_VALUES = ("--config", "--context", "-c", "--host", "-H", "--log-level", "-l", "--tlscacert", "--tlscert", "--tlskey")
+_DOCKER_VALUES = (
+    "--config",
+    "--context",
+    "-c",
+    "--host",
+    "-H",
+    "--log-level",
+    "-l",
+    "--tlscacert",
+    "--tlscert",
+    "--tlskey",
+)
 
 
 class Globals:
@@ -92,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return _broken_pipe()
-    except BaseException as e:  # noqa: BLE001 - the one place that prints failures
+    except BaseException as e:
         from .present import present
 
         return present(e, debug=given.debug)
@@ -130,7 +141,10 @@ def _call(name: str, words: list[str], given: Globals) -> int:
         from ..errors import UsageError
 
         near = get_close_matches(name, COMMANDS, 1)
-        raise UsageError(f"unknown command: {name}", hint=(f"did you mean {near[0]}? " if near else "") + f"see '{given.program} --help'")
+        raise UsageError(
+            f"unknown command: {name}",
+            hint=(f"did you mean {near[0]}? " if near else "") + f"see '{given.program} --help'",
+        )
     module, function, _ = entry
     if module == "main":
         return command_version(words, given)

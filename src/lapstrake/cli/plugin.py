@@ -58,7 +58,9 @@ def command_install(words: Sequence[str], given: Globals) -> int:
 
             source = os.path.dirname(os.path.dirname(os.path.abspath(lapstrake.__file__)))
             with open(temporary, "w", encoding="utf-8") as f:
-                f.write(f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {source!r})\n{_MARK}\nsys.exit(main())\n")
+                f.write(
+                    f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {source!r})\n{_MARK}\nsys.exit(main())\n"
+                )
             os.chmod(temporary, 0o755)
         os.replace(temporary, path)
     except OSError as e:

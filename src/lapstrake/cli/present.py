@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from ..errors import Span
     from ..events import Warned
 
-REPORT = "This is a bug in Lapstrake. Please report it with the lines above and the output of `lapstrake version`."
+REPORT = (
+    "This is a bug in Lapstrake. Please report it with the lines above and the output of `lapstrake version`."
+)
 _YELLOW, _RESET = "\x1b[33m", "\x1b[0m"
 
 
@@ -55,7 +57,10 @@ def describe(error: BuildError) -> str:
             parts.append(excerpt(problem.span))
         if n:
             parts.append(f"ERROR: {problem.message}\n" + _hint(problem))
-        elif isinstance(error, (DockerfileError, ExecError, ResolveError, SandboxError)) or error.span is not None:
+        elif (
+            isinstance(error, (DockerfileError, ExecError, ResolveError, SandboxError))
+            or error.span is not None
+        ):
             parts.append(f"ERROR: failed to build: failed to solve: {error.message}\n" + _hint(error))
         else:
             parts.append(f"ERROR: failed to build: {error.message}\n" + _hint(error))

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 _FLAGS = (
     Flag("platform", help="Platform to run, of an image that has several", metavar="PLATFORM"),
     Flag("entrypoint", help="Run this instead of the image's ENTRYPOINT", metavar="PROGRAM"),
-    Flag("env", "list", "Set a variable; without a value it is taken from the environment", short="e", metavar="NAME[=VALUE]"),
+    Flag(
+        "env",
+        "list",
+        "Set a variable; without a value it is taken from the environment",
+        short="e",
+        metavar="NAME[=VALUE]",
+    ),
     Flag("user", help="Run as this user", short="u", metavar="NAME|UID[:GROUP]"),
     Flag("workdir", help="Run in this directory", short="w", metavar="DIR"),
     Flag("network", help='"default", "none" or "host"', metavar="MODE"),
@@ -27,7 +33,14 @@ _FLAGS = (
 def command(words: Sequence[str], given: Globals) -> int:
     """Run ``run``: its exit code is the process's."""
     about = "Run a command in an image of the local store. What it writes is thrown away."
-    spec = Command(f"{given.program} run", "[OPTIONS] IMAGE [COMMAND] [ARG...]", about, (*_FLAGS, *global_flags()), 1, interspersed=False)
+    spec = Command(
+        f"{given.program} run",
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        about,
+        (*_FLAGS, *global_flags()),
+        1,
+        interspersed=False,
+    )
     args = parse(spec, words)
     settings = given.settings(args)
     from ..engine.runimage import RunOptions, run_image

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from ..errors import UsageError
+from ..optspec import size
 from .flags import Command, Flag, parse
 from .main import global_flags
-from .optspec import size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,12 +38,24 @@ def duration(text: str) -> float:
 def command_du(words: Sequence[str], given: Globals) -> int:
     """``du``."""
     flags = (
-        Flag("filter", "list", "Show only rows that match (type=, id=, description~=, inuse=)", metavar="FILTER"),
+        Flag(
+            "filter",
+            "list",
+            "Show only rows that match (type=, id=, description~=, inuse=)",
+            metavar="FILTER",
+        ),
         Flag("format", help='"table" or "json" (one object a line)', default="table", metavar="FORMAT"),
         Flag("verbose", "bool", "Show every row in full"),
         Flag("timeout", hidden=True),
     )
-    spec = Command(f"{given.program} du", "[OPTIONS]", "Show what the store takes on disk.", (*flags, *global_flags()), 0, 0)
+    spec = Command(
+        f"{given.program} du",
+        "[OPTIONS]",
+        "Show what the store takes on disk.",
+        (*flags, *global_flags()),
+        0,
+        0,
+    )
     args = parse(spec, words)
     from .images import one_of
 
@@ -69,7 +81,10 @@ def _filter(raw: str) -> tuple[str, str, str]:
         key, found, value = raw.partition(op)
         if found:
             if key not in ("type", "id", "description", "inuse", "shared", "private"):
-                raise UsageError(f'invalid filter "{raw}"', hint="type, id, description, inuse, shared and private can be asked for")
+                raise UsageError(
+                    f'invalid filter "{raw}"',
+                    hint="type, id, description, inuse, shared and private can be asked for",
+                )
             return key, op, value
     if raw in ("inuse", "shared", "private"):
         return raw, "=", "true"
@@ -125,7 +140,14 @@ def _table(rows: list[Usage]) -> str:
     out: list[tuple[str, ...]] = [("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED")]
     for r in rows:
         mark = "*" if r.shared or r.kind == "exec.cachemount" else ""
-        out.append((r.id.removeprefix("sha256:")[:25] + mark, str(not r.in_use).lower(), size_text(r.size), ago(now - r.last_used) if r.last_used else ""))
+        out.append(
+            (
+                r.id.removeprefix("sha256:")[:25] + mark,
+                str(not r.in_use).lower(),
+                size_text(r.size),
+                ago(now - r.last_used) if r.last_used else "",
+            )
+        )
     return table(out)
 
 
@@ -134,7 +156,11 @@ def _verbose(rows: list[Usage]) -> str:
 
     parts = []
     for r in rows:
-        doc = _document(r) | {"Size": size_text(r.size), "Reclaimable": str(not r.in_use).lower(), "Shared": str(r.shared).lower()}
+        doc = _document(r) | {
+            "Size": size_text(r.size),
+            "Reclaimable": str(not r.in_use).lower(),
+            "Shared": str(r.shared).lower(),
+        }
         parts.append("".join(f"{k + ':':<16}{v}\n" for k, v in doc.items()))
     return "\n".join(parts) + ("\n" if parts else "")
 
@@ -145,7 +171,11 @@ def _totals(rows: list[Usage]) -> str:
     shared = sum(r.size for r in rows if r.shared)
     total = sum(r.size for r in rows)
     free = sum(r.size for r in rows if not r.in_use)
-    head = f"Shared:         {size_text(shared)}\nPrivate:        {size_text(total - shared)}\n" if shared else ""
+    head = (
+        f"Shared:         {size_text(shared)}\nPrivate:        {size_text(total - shared)}\n"
+        if shared
+        else ""
+    )
     return f"{head}Reclaimable:    {size_text(free)}\nTotal:          {size_text(total)}\n"
 
 
@@ -161,7 +191,14 @@ def command_prune(words: Sequence[str], given: Globals) -> int:
         Flag("verbose", "bool", "Show every row in full"),
         Flag("timeout", hidden=True),
     )
-    spec = Command(f"{given.program} prune", "[OPTIONS]", "Remove cached results that no image of the local store needs.", (*flags, *global_flags()), 0, 0)
+    spec = Command(
+        f"{given.program} prune",
+        "[OPTIONS]",
+        "Remove cached results that no image of the local store needs.",
+        (*flags, *global_flags()),
+        0,
+        0,
+    )
     args = parse(spec, words)
     until = 0.0
     for raw in args.many("filter"):

@@ -22,6 +22,8 @@ def render(span: Span) -> str:
     for number in range(start, stop + 1):
         text = lines[number - 1].rstrip("\r")
         mark = ">>>" if first <= number <= last else "   "
-        out.append(f" {number:>3} | {mark} {text}".rstrip(" ") if not text else f" {number:>3} | {mark} {text}")
+        out.append(
+            f" {number:>3} | {mark} {text}".rstrip(" ") if not text else f" {number:>3} | {mark} {text}"
+        )
     out.append(_RULE)
     return "\n".join(out).encode("utf-8", "replace").decode("utf-8") + "\n"

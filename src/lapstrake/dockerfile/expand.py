@@ -53,7 +53,14 @@ class _Words:
 class _Reader:
     """One pass over one word."""
 
-    def __init__(self, word: str, env: Mapping[str, str], escape: str, missing: Callable[[str], None] | None, quotes: bool) -> None:
+    def __init__(
+        self,
+        word: str,
+        env: Mapping[str, str],
+        escape: str,
+        missing: Callable[[str], None] | None,
+        quotes: bool,
+    ) -> None:
         self.word = word
         self.pos = 0
         self.env = env
@@ -226,7 +233,9 @@ class _Reader:
         try:
             return self.until(stop, raw)
         except _EndOfWord:
-            raise _EndOfWord("syntax error: missing '}'" if stop == "}" else "syntax error: missing '/' in ${}") from None
+            raise _EndOfWord(
+                "syntax error: missing '}'" if stop == "}" else "syntax error: missing '/' in ${}"
+            ) from None
 
     def trimmed(self, name: str, op: str) -> str:
         word = self.argument("}", True)
@@ -257,7 +266,9 @@ def _failure(word: str, error: _ExpandError) -> DockerfileError:
     return DockerfileError(f"failed to process {quote(word)}: {error}")
 
 
-def expand(word: str, env: Mapping[str, str], escape: str = "\\", *, on_missing: Callable[[str], None] | None = None) -> str:
+def expand(
+    word: str, env: Mapping[str, str], escape: str = "\\", *, on_missing: Callable[[str], None] | None = None
+) -> str:
     """``word`` with variables replaced, quotes and escapes removed.
 
     ``on_missing(name)`` is called for each look-up of a name that ``env`` lacks.
@@ -271,7 +282,9 @@ def expand(word: str, env: Mapping[str, str], escape: str = "\\", *, on_missing:
         raise _failure(word, e) from None
 
 
-def expand_words(word: str, env: Mapping[str, str], escape: str = "\\", *, on_missing: Callable[[str], None] | None = None) -> list[str]:
+def expand_words(
+    word: str, env: Mapping[str, str], escape: str = "\\", *, on_missing: Callable[[str], None] | None = None
+) -> list[str]:
     """As ``expand``, then split on unquoted blanks: ``$PORTS`` may hold several words."""
     reader = _Reader(word, env, escape, on_missing, True)
     try:
@@ -282,7 +295,9 @@ def expand_words(word: str, env: Mapping[str, str], escape: str = "\\", *, on_mi
     return reader.words.done
 
 
-def expand_heredoc(text: str, env: Mapping[str, str], *, on_missing: Callable[[str], None] | None = None) -> str:
+def expand_heredoc(
+    text: str, env: Mapping[str, str], *, on_missing: Callable[[str], None] | None = None
+) -> str:
     """The body of an unquoted heredoc: quotes stay, the escape is always a backslash."""
     if "$" not in text and "\\" not in text:
         return text

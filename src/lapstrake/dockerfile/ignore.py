@@ -419,5 +419,5 @@ class IgnoreRules(Value):
         return self.excluded if self.rules else _never
 
 
-def _never(path: str) -> bool:
+def _never(_path: str) -> bool:
     return False

@@ -1,7 +1,7 @@
 """Build checks: the rules, their options, and those that need nothing but the file (spec lint.md).
 
 ``check`` looks at the file alone; ``lint_stages.check_stages`` evaluates stages, which takes
-facts about base images.  Both give ``Warning`` values; ``failure`` makes ``error=true`` fail.
+facts about base images.  Both give ``LintWarning`` values; ``failure`` makes ``error=true`` fail.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PLATFORM_ARGS = (
 )  # fmt: skip
 
 
-class Warning(Value):  # noqa: A001 - the word of the specification
+class LintWarning(Value):
     """One finding.  ``url`` is empty for a rule without a page."""
 
     rule: str
@@ -138,7 +138,10 @@ def options_of(dockerfile: Dockerfile, build_args: Mapping[str, str] | None = No
     except ValueError as e:
         lines = dockerfile.source.split("\n")
         number = next((n for n, line in enumerate(lines, 1) if "check" in line.lower()), 1)
-        raise DockerfileError(f"failed to parse check options: {e}", span=Span(dockerfile.filename, number, number, dockerfile.source)) from None
+        raise DockerfileError(
+            f"failed to parse check options: {e}",
+            span=Span(dockerfile.filename, number, number, dockerfile.source),
+        ) from None
 
 
 def inline_options(comments: Iterable[str]) -> CheckOptions | None:
@@ -158,7 +161,7 @@ class Linter:
 
     def __init__(self, options: CheckOptions) -> None:
         self.options = options
-        self.warnings: list[Warning] = []
+        self.warnings: list[LintWarning] = []
 
     def report(self, rule: str, message: str, at: Instruction) -> None:
         """Keep a finding at an instruction, unless an option silences it."""
@@ -170,10 +173,10 @@ class Linter:
         span = at.span
         if rule == "NoEmptyContinuation":
             span = Span(span.filename, span.last, span.last, span.source)
-        self.warnings.append(Warning(rule, message, RULES[rule], rule_url(rule), span))
+        self.warnings.append(LintWarning(rule, message, RULES[rule], rule_url(rule), span))
 
 
-def failure(options: CheckOptions, warnings: Iterable[Warning]) -> DockerfileError | None:
+def failure(options: CheckOptions, warnings: Iterable[LintWarning]) -> DockerfileError | None:
     """What ``error=true`` makes of warnings, or None."""
     names = sorted({w.rule for w in warnings})
     if not options.error or not names:
@@ -184,7 +187,12 @@ def failure(options: CheckOptions, warnings: Iterable[Warning]) -> DockerfileErr
 # -- rules over the file -----------------------------------------------------
 
 
-def check(dockerfile: Dockerfile, *, build_args: Mapping[str, str] | None = None, options: CheckOptions | None = None) -> list[Warning]:
+def check(
+    dockerfile: Dockerfile,
+    *,
+    build_args: Mapping[str, str] | None = None,
+    options: CheckOptions | None = None,
+) -> list[LintWarning]:
     """The findings that the file alone gives, all stages looked at.  Raises DockerfileError for wrong options."""
     lint = Linter(options if options is not None else options_of(dockerfile, build_args))
     for arg in dockerfile.global_args:
@@ -203,7 +211,9 @@ def _syntax(lint: Linter, at: Instruction) -> None:
     if at.empty_continuation:
         lint.report("NoEmptyContinuation", "Empty continuation line", at)
     if isinstance(at, Maintainer):
-        lint.report("MaintainerDeprecated", "Maintainer instruction is deprecated in favor of using label", at)
+        lint.report(
+            "MaintainerDeprecated", "Maintainer instruction is deprecated in favor of using label", at
+        )
     elif isinstance(at, Arg) and at.comments:
         names = [pair.name for pair in at.args]
         _description(lint, at, "ARG", names, names[0] if len(names) == 1 else "<arg_key>")
@@ -225,7 +235,11 @@ def _stage_syntax(lint: Linter, at: From) -> None:
 def _description(lint: Linter, at: Instruction, keyword: str, names: list[str], shown: str) -> None:
     last = at.comments[-1]
     if inline_options((last,)) is None and not any(last == n or last.startswith(n + " ") for n in names):
-        lint.report("InvalidDefinitionDescription", f"Comment for {keyword} should follow the format: `# {shown} <description>`", at)
+        lint.report(
+            "InvalidDefinitionDescription",
+            f"Comment for {keyword} should follow the format: `# {shown} <description>`",
+            at,
+        )
 
 
 def _case(word: str) -> str:
@@ -238,9 +252,17 @@ def _stage_names(lint: Linter, stages: tuple[Stage, ...]) -> None:
     for stage in stages:
         name = stage.name
         if name in ("scratch", "context"):
-            lint.report("ReservedStageName", f'Stage name should not use the same name as reserved stage "{name}"', stage.base)
+            lint.report(
+                "ReservedStageName",
+                f'Stage name should not use the same name as reserved stage "{name}"',
+                stage.base,
+            )
         if name and name in seen:
-            lint.report("DuplicateStageName", f'Duplicate stage name "{name}", stage names should be unique', stage.base)
+            lint.report(
+                "DuplicateStageName",
+                f'Duplicate stage name "{name}", stage names should be unique',
+                stage.base,
+            )
         seen.add(name)
 
 
@@ -250,7 +272,11 @@ def _casing(lint: Linter, stages: tuple[Stage, ...]) -> None:
     majority = "lower" if cases.count("lower") > cases.count("upper") else "upper"
     for instruction, case in zip(every, cases, strict=True):
         if case != majority:
-            lint.report("ConsistentInstructionCasing", f"Command '{instruction.keyword}' should match the case of the command majority ({majority}case)", instruction)
+            lint.report(
+                "ConsistentInstructionCasing",
+                f"Command '{instruction.keyword}' should match the case of the command majority ({majority}case)",
+                instruction,
+            )
 
 
 def _from_lines(lint: Linter, dockerfile: Dockerfile) -> None:
@@ -274,9 +300,17 @@ def _from_lines(lint: Linter, dockerfile: Dockerfile) -> None:
                 results.append("?")
         for name in seen:
             if name not in known:
-                lint.report("UndefinedArgInFrom", f"FROM argument '{name}' is not declared{hint(name, [*declared, *PLATFORM_ARGS])}", at)
+                lint.report(
+                    "UndefinedArgInFrom",
+                    f"FROM argument '{name}' is not declared{hint(name, [*declared, *PLATFORM_ARGS])}",
+                    at,
+                )
         if "$" in at.image and results[0] != "?" and not _valid_image(results[0]):
-            lint.report("InvalidDefaultArgInFrom", f"Default value for ARG {at.image} results in empty or invalid base image name", at)
+            lint.report(
+                "InvalidDefaultArgInFrom",
+                f"Default value for ARG {at.image} results in empty or invalid base image name",
+                at,
+            )
 
 
 def default_args(dockerfile: Dockerfile) -> dict[str, str]:
@@ -316,7 +350,11 @@ def _valid_image(name: str) -> bool:
 
 def _platform_flag(lint: Linter, at: From) -> None:
     if at.platform in ("$TARGETPLATFORM", "${TARGETPLATFORM}"):
-        lint.report("RedundantTargetPlatform", f"Setting platform to predefined {at.platform} in FROM is redundant as this is the default behavior", at)
+        lint.report(
+            "RedundantTargetPlatform",
+            f"Setting platform to predefined {at.platform} in FROM is redundant as this is the default behavior",
+            at,
+        )
         return
     if "$" in at.platform or at.platform == "local":
         return
@@ -327,4 +365,8 @@ def _platform_flag(lint: Linter, at: From) -> None:
     except BuildError:
         return
     if not at.name or (platform.os not in at.name and platform.arch not in at.name):
-        lint.report("FromPlatformFlagConstDisallowed", f'FROM --platform flag should not use constant value "{at.platform}"', at)
+        lint.report(
+            "FromPlatformFlagConstDisallowed",
+            f'FROM --platform flag should not use constant value "{at.platform}"',
+            at,
+        )

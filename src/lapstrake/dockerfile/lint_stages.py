@@ -10,7 +10,7 @@ from ..errors import BuildError, Span
 from . import instructions as ins
 from .expand import expand, expand_heredoc, expand_words
 from .ignore import IgnoreRules, clean
-from .lint import CheckOptions, Linter, Warning, options_of, platform_args
+from .lint import CheckOptions, Linter, LintWarning, options_of, platform_args
 from .suggest import hint
 
 TYPE_CHECKING = False
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from ..oci.platform import Platform
 
-_SECRET = frozenset(("apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"))
+_SECRET = frozenset(
+    ("apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token")
+)
 _HARMLESS = frozenset(("public", "file", "version"))
 _REMOTE = ("http://", "https://", "git://", "ssh://", "git@")
 _EVERYTHING = frozenset(("*", "**", "**/*"))
@@ -75,7 +77,9 @@ class _State:
         return out
 
 
-def check_stages(dockerfile: ins.Dockerfile, facts: Facts, *, options: CheckOptions | None = None) -> list[Warning]:
+def check_stages(
+    dockerfile: ins.Dockerfile, facts: Facts, *, options: CheckOptions | None = None
+) -> list[LintWarning]:
     """The findings of the stages in ``facts.stages``.  Raises DockerfileError for wrong options."""
     if options is None:
         options = options_of(dockerfile, facts.build_args)
@@ -144,7 +148,11 @@ class _Evaluation:
 
     def _from_image(self, stage: ins.Stage, image: str) -> _State:
         state = _State()
-        document = self.facts.base_config(stage.index) if self.facts.base_config is not None and image != "scratch" else None
+        document = (
+            self.facts.base_config(stage.index)
+            if self.facts.base_config is not None and image != "scratch"
+            else None
+        )
         if document is None:
             state.env_known = state.shell_known = image == "scratch"
             state.env["PATH"] = ""
@@ -171,9 +179,18 @@ class _Evaluation:
             except BuildError:
                 return
         actual = Platform.from_json(dict(document))
-        if expected is None or not actual.os or not actual.arch or (actual.os, actual.arch) == (expected.os, expected.arch):
+        if (
+            expected is None
+            or not actual.os
+            or not actual.arch
+            or (actual.os, actual.arch) == (expected.os, expected.arch)
+        ):
             return
-        self.lint.report("InvalidBaseImagePlatform", f'Base image {at.image} was pulled with platform "{actual}", expected "{expected}" for current build', at)
+        self.lint.report(
+            "InvalidBaseImagePlatform",
+            f'Base image {at.image} was pulled with platform "{actual}", expected "{expected}" for current build',
+            at,
+        )
 
     # -- instructions --------------------------------------------------------
 
@@ -219,12 +236,20 @@ class _Evaluation:
             return
         for name in missing:
             if name not in state.declared and not name.startswith("BUILDKIT_SBOM_SCAN_"):
-                self.lint.report("UndefinedVar", f"Usage of undefined variable '${name}'{hint(name, state.env, prefix='$')}", at)
+                self.lint.report(
+                    "UndefinedVar",
+                    f"Usage of undefined variable '${name}'{hint(name, state.env, prefix='$')}",
+                    at,
+                )
 
     def _secret(self, at: ins.Instruction, keyword: str, name: str) -> None:
         parts = set(name.lower().split("_"))
         if parts & _SECRET and not parts & _HARMLESS:
-            self.lint.report("SecretsUsedInArgOrEnv", f'Do not use ARG or ENV instructions for sensitive data ({keyword} "{name}")', at)
+            self.lint.report(
+                "SecretsUsedInArgOrEnv",
+                f'Do not use ARG or ENV instructions for sensitive data ({keyword} "{name}")',
+                at,
+            )
 
     def _arg(self, at: ins.Arg, missing: dict[str, None]) -> None:
         found: dict[str, str] = {}
@@ -245,7 +270,11 @@ class _Evaluation:
     def _pairs(self, at: ins.Env | ins.Label, missing: dict[str, None]) -> None:
         if at.legacy:
             word = at.keyword
-            self.lint.report("LegacyKeyValueFormat", f'"{word} key=value" should be used instead of legacy "{word} key value" format', at)
+            self.lint.report(
+                "LegacyKeyValueFormat",
+                f'"{word} key=value" should be used instead of legacy "{word} key value" format',
+                at,
+            )
         found = {self._word(name, missing): self._word(value, missing) for name, value in at.pairs}
         if isinstance(at, ins.Env):
             for name in found:
@@ -280,7 +309,9 @@ class _Evaluation:
             hit = rules.excluded(path)
         if hit:
             verb = "Add" if at.add else "Copy"
-            self.lint.report("CopyIgnoredFile", f'Attempting to {verb} file "{path}" that is excluded by .dockerignore', at)
+            self.lint.report(
+                "CopyIgnoredFile", f'Attempting to {verb} file "{path}" that is excluded by .dockerignore', at
+            )
 
     def _run(self, at: ins.Run, missing: dict[str, None]) -> None:
         if not at.mounts:
@@ -299,7 +330,11 @@ class _Evaluation:
         if self.state.windows:
             absolute = absolute or path.startswith("\\") or path[1:2] == ":"
         if not absolute and not self.state.workdir_seen:
-            self.lint.report("WorkdirRelativePath", f'Relative workdir "{path}" can have unexpected results if the base image changes', at)
+            self.lint.report(
+                "WorkdirRelativePath",
+                f'Relative workdir "{path}" can have unexpected results if the base image changes',
+                at,
+            )
         self.state.workdir_seen = True
 
     def _expose(self, at: ins.Expose, missing: dict[str, None]) -> None:
@@ -308,7 +343,9 @@ class _Evaluation:
         words: list[str] = []
         for word in at.ports:
             try:
-                words += expand_words(word, self.state.env, self.dockerfile.escape, on_missing=missing.setdefault)
+                words += expand_words(
+                    word, self.state.env, self.dockerfile.escape, on_missing=missing.setdefault
+                )
             except BuildError:
                 continue
         for word in sorted(words):
@@ -317,9 +354,17 @@ class _Evaluation:
             except BuildError:
                 continue
             if port.proto != port.proto.lower():
-                self.lint.report("ExposeProtoCasing", f"Defined protocol '{word}' in EXPOSE instruction should be lowercase", at)
+                self.lint.report(
+                    "ExposeProtoCasing",
+                    f"Defined protocol '{word}' in EXPOSE instruction should be lowercase",
+                    at,
+                )
             if port.ip or port.host:
-                self.lint.report("ExposeInvalidFormat", f"EXPOSE instruction should not define an IP address or host-port mapping, found '{word}'", at)
+                self.lint.report(
+                    "ExposeInvalidFormat",
+                    f"EXPOSE instruction should not define an IP address or host-port mapping, found '{word}'",
+                    at,
+                )
 
     def _last_wins(self, at: ins.Cmd | ins.Entrypoint | ins.Healthcheck) -> None:
         earlier = self.last.get(type(at))
@@ -330,5 +375,14 @@ class _Evaluation:
                 earlier,
             )
         self.last[type(at)] = at
-        if not isinstance(at, ins.Healthcheck) and at.command.shell and self.state.shell_known and not self.state.shell_set:
-            self.lint.report("JSONArgsRecommended", f"JSON arguments recommended for {at.keyword} to prevent unintended behavior related to OS signals", at)
+        if (
+            not isinstance(at, ins.Healthcheck)
+            and at.command.shell
+            and self.state.shell_known
+            and not self.state.shell_set
+        ):
+            self.lint.report(
+                "JSONArgsRecommended",
+                f"JSON arguments recommended for {at.keyword} to prevent unintended behavior related to OS signals",
+                at,
+            )

@@ -15,7 +15,17 @@ SPACE = " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u20
 _DIGITS = frozenset("0123456789")
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
-_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
+_ESCAPES = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    "\\": "\\\\",
+    '"': '\\"',
+}
 
 
 def is_digits(text: str) -> bool:
@@ -33,7 +43,7 @@ def parse_bool(text: str) -> bool:
 
 
 def quote(text: str) -> str:
-    """Go's ``%q``.  Bytes that were not UTF-8 (surrogate escapes) come out as ``\\xNN``."""
+    r"""Go's ``%q``.  Bytes that were not UTF-8 (surrogate escapes) come out as ``\\xNN``."""
     if text.isprintable() and "\\" not in text and '"' not in text:
         return f'"{text}"'
     out = ['"']
@@ -62,7 +72,16 @@ def quote_list(items: Iterable[str]) -> str:
 
 # -- durations ---------------------------------------------------------------
 
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_UNITS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "μs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
 _MAX_DURATION = 2**63 - 1
 
 
@@ -154,7 +173,12 @@ def parse_size(text: str) -> int:
     elif unit.endswith("b"):
         unit = unit[:-1]
     whole, _, frac = number.partition(".")
-    if len(number) > 40 or unit not in ("", "k", "m", "g", "t", "p") or not (is_digits(whole) or (not whole and is_digits(frac))) or (frac and not is_digits(frac)):
+    if (
+        len(number) > 40
+        or unit not in ("", "k", "m", "g", "t", "p")
+        or not (is_digits(whole) or (not whole and is_digits(frac)))
+        or (frac and not is_digits(frac))
+    ):
         raise ValueError(f"invalid size: {text!r}".replace("'", '"'))
     scale = 1 << (10 * " kmgtp".index(unit or " "))
     return int(whole or "0") * scale + (int(frac) * scale // 10 ** len(frac) if frac else 0)
@@ -191,7 +215,9 @@ def parse_port(spec: str) -> Port:
     if host:
         host_first, host_last = _port_range(host, "hostPort")
         if last - first != host_last - host_first and last != first:
-            raise DockerfileError(f"invalid ranges specified for container and host Ports: {container} and {host}")
+            raise DockerfileError(
+                f"invalid ranges specified for container and host Ports: {container} and {host}"
+            )
     suffix = "/" + (proto.lower() or "tcp")
     return Port(spec, ip, host, container, proto, tuple(f"{p}{suffix}" for p in range(first, last + 1)))
 
@@ -207,7 +233,12 @@ def parse_ports(words: Iterable[str]) -> list[str]:
 def _port_range(text: str, what: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
     last = last if dash else first
-    if not (is_digits(first) and is_digits(last)) or len(first) > 5 or len(last) > 5 or not int(first) <= int(last) <= 65535:
+    if (
+        not (is_digits(first) and is_digits(last))
+        or len(first) > 5
+        or len(last) > 5
+        or not int(first) <= int(last) <= 65535
+    ):
         raise DockerfileError(f"invalid {what}: {text}")
     return int(first), int(last)
 
@@ -226,10 +257,39 @@ def _valid_ip(text: str) -> bool:
 
 # -- signals -----------------------------------------------------------------
 
-_SIGNALS = (
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
-    "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
-).split()
+_SIGNALS = [
+    "HUP",
+    "INT",
+    "QUIT",
+    "ILL",
+    "TRAP",
+    "ABRT",
+    "BUS",
+    "FPE",
+    "KILL",
+    "USR1",
+    "SEGV",
+    "USR2",
+    "PIPE",
+    "ALRM",
+    "TERM",
+    "STKFLT",
+    "CHLD",
+    "CONT",
+    "STOP",
+    "TSTP",
+    "TTIN",
+    "TTOU",
+    "URG",
+    "XCPU",
+    "XFSZ",
+    "VTALRM",
+    "PROF",
+    "WINCH",
+    "IO",
+    "PWR",
+    "SYS",
+]
 _SIGNAL_ALIASES = {"IOT": 6, "CLD": 17, "POLL": 29, "RTMIN": 34, "RTMAX": 64}
 
 
@@ -305,7 +365,9 @@ def _permissions(perms: str, mode: int, is_dir: bool) -> int:
 
 def parse_chmod(text: str) -> Chmod:
     """Parse an octal (0 to 07777) or symbolic mode; raises DockerfileError."""
-    bad = DockerfileError(f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777")
+    bad = DockerfileError(
+        f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+    )
     if is_digits(text):
         if set(text) & {"8", "9"} or len(text) > 12 or int(text, 8) > 0o7777:
             raise bad

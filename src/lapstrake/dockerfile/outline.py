@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
-    from .lint import Warning
+    from .lint import LintWarning
 
 
 class OutlineArg(Value):
@@ -45,7 +45,12 @@ class Target(Value):
     span: Span | None = None
 
 
-def outline(dockerfile: ins.Dockerfile, target: ins.Stage, stages: Collection[int], values: Mapping[str, str] | None = None) -> Outline:
+def outline(
+    dockerfile: ins.Dockerfile,
+    target: ins.Stage,
+    stages: Collection[int],
+    values: Mapping[str, str] | None = None,
+) -> Outline:
     """The outline of ``target``; ``stages``: the indices it needs; ``values``: build arguments given."""
     given = values or {}
     chain = [s for s in dockerfile.stages if s.index in stages]
@@ -55,7 +60,9 @@ def outline(dockerfile: ins.Dockerfile, target: ins.Stage, stages: Collection[in
     for arg in reversed(dockerfile.global_args):
         for pair in reversed(arg.args):
             if pair.name in names or "$" + pair.name in text or "${" + pair.name in text:
-                args[pair.name] = OutlineArg(pair.name, given.get(pair.name, pair.default or ""), pair.description, arg.span)
+                args[pair.name] = OutlineArg(
+                    pair.name, given.get(pair.name, pair.default or ""), pair.description, arg.span
+                )
                 text += " " + (pair.default or "")
     args = dict(reversed(args.items()))
     mounts: dict[str, dict[str, bool]] = {"secret": {}, "ssh": {}}
@@ -65,11 +72,19 @@ def outline(dockerfile: ins.Dockerfile, target: ins.Stage, stages: Collection[in
                 for pair in instruction.args:
                     old = args.get(pair.name)
                     if old is None or (not old.description and pair.description):
-                        value = given.get(pair.name, pair.default if pair.default is not None else old.value if old else "")
+                        value = given.get(
+                            pair.name, pair.default if pair.default is not None else old.value if old else ""
+                        )
                         args[pair.name] = OutlineArg(pair.name, value, pair.description, instruction.span)
             elif isinstance(instruction, ins.Run):
                 _mounts(instruction, mounts)
-    return Outline(target.name, target.base.description, tuple(args.values()), tuple(mounts["secret"].items()), tuple(mounts["ssh"].items()))
+    return Outline(
+        target.name,
+        target.base.description,
+        tuple(args.values()),
+        tuple(mounts["secret"].items()),
+        tuple(mounts["ssh"].items()),
+    )
 
 
 def _mounts(run: ins.Run, found: dict[str, dict[str, bool]]) -> None:
@@ -100,7 +115,9 @@ def _table(rows: Iterable[tuple[str, ...]]) -> str:
     """Columns with gaps of three blanks, each row ended by a newline."""
     shown = list(rows)
     widths = [max(len(row[i]) for row in shown) + 3 for i in range(len(shown[0]))]
-    return "".join("".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() + "\n" for row in shown)
+    return "".join(
+        "".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() + "\n" for row in shown
+    )
 
 
 def outline_text(found: Outline) -> str:
@@ -110,10 +127,21 @@ def outline_text(found: Outline) -> str:
         head.append(("DESCRIPTION:", found.description))
     parts = [_table(head)]
     if found.args:
-        parts.append(_table([("BUILD ARG", "VALUE", "DESCRIPTION"), *((a.name, a.value, a.description) for a in found.args)]))
+        parts.append(
+            _table(
+                [
+                    ("BUILD ARG", "VALUE", "DESCRIPTION"),
+                    *((a.name, a.value, a.description) for a in found.args),
+                ]
+            )
+        )
     for title, items in (("SECRET", found.secrets), ("SSH", found.ssh)):
         if items:
-            parts.append(_table([(title, "REQUIRED"), *((name, "true" if required else "") for name, required in items)]))
+            parts.append(
+                _table(
+                    [(title, "REQUIRED"), *((name, "true" if required else "") for name, required in items)]
+                )
+            )
     return "\n".join(parts)
 
 
@@ -126,23 +154,31 @@ def targets_text(found: Iterable[Target]) -> str:
     return _table(rows)
 
 
-def _ordered(warnings: Iterable[Warning]) -> list[Warning]:
-    return sorted(warnings, key=lambda w: (1, w.span.filename, w.span.first, "") if w.span else (0, "", 0, w.rule))
+def _ordered(warnings: Iterable[LintWarning]) -> list[LintWarning]:
+    return sorted(
+        warnings, key=lambda w: (1, w.span.filename, w.span.first, "") if w.span else (0, "", 0, w.rule)
+    )
 
 
-def check_text(warnings: Iterable[Warning], error: BuildError | None = None) -> str:
+def check_text(warnings: Iterable[LintWarning], error: BuildError | None = None) -> str:
     """What ``--check`` prints."""
     found = _ordered(warnings)
     if not found and error is None:
         return "Check complete, no warnings found.\n"
     out: list[str] = []
     if found:
-        out.append("Check complete, 1 warning has been found!\n" if len(found) == 1 else f"Check complete, {len(found)} warnings have been found!\n")
+        out.append(
+            "Check complete, 1 warning has been found!\n"
+            if len(found) == 1
+            else f"Check complete, {len(found)} warnings have been found!\n"
+        )
     for w in found:
         url = f" - {w.url}" if w.url else ""
         out.append(f"\nWARNING: {w.rule}{url}\n{w.message}\n{render(w.span) if w.span else ''}")
     if error is not None:
-        out.append(f"{chr(10) if found else ''}ERROR: {error.message}\n{render(error.span) if error.span else ''}")
+        out.append(
+            f"{chr(10) if found else ''}ERROR: {error.message}\n{render(error.span) if error.span else ''}"
+        )
     return "".join(out)
 
 
@@ -173,27 +209,59 @@ def _filled(**members: Any) -> dict[str, Any]:
 
 def outline_json(found: Outline, source: str) -> str:
     """The outline as JSON; ``source`` is the Dockerfile's text."""
-    args = [_filled(name=a.name, value=a.value, description=a.description, location=_location(a.span)) for a in found.args]
+    args = [
+        _filled(name=a.name, value=a.value, description=a.description, location=_location(a.span))
+        for a in found.args
+    ]
     secrets = [_filled(name=n, required=r) for n, r in found.secrets]
     ssh = [_filled(name=n, required=r) for n, r in found.ssh]
-    return _dump(_filled(name=found.name, description=found.description, args=args, secrets=secrets, ssh=ssh, sources=[_base64(source)]))
+    return _dump(
+        _filled(
+            name=found.name,
+            description=found.description,
+            args=args,
+            secrets=secrets,
+            ssh=ssh,
+            sources=[_base64(source)],
+        )
+    )
 
 
 def targets_json(found: Iterable[Target], source: str) -> str:
     """The targets as JSON."""
     rows = [
-        _filled(name=t.name, default=t.default, description=t.description, base=t.base, platform=t.platform, location=_location(t.span))
+        _filled(
+            name=t.name,
+            default=t.default,
+            description=t.description,
+            base=t.base,
+            platform=t.platform,
+            location=_location(t.span),
+        )
         for t in found
     ]
     return _dump({"targets": rows, "sources": [_base64(source)]})
 
 
-def check_json(warnings: Iterable[Warning], filename: str, source: str, error: BuildError | None = None) -> str:
+def check_json(
+    warnings: Iterable[LintWarning], filename: str, source: str, error: BuildError | None = None
+) -> str:
     """What ``--check`` gives with ``format=json``."""
-    rows = [_filled(ruleName=w.rule, description=w.description, url=w.url, detail=w.message, location=_location(w.span)) for w in _ordered(warnings)]
+    rows = [
+        _filled(
+            ruleName=w.rule,
+            description=w.description,
+            url=w.url,
+            detail=w.message,
+            location=_location(w.span),
+        )
+        for w in _ordered(warnings)
+    ]
     document: dict[str, Any] = {
         "warnings": rows,
-        "sources": [{"filename": filename, "language": "Dockerfile", "definition": {}, "data": _base64(source)}],
+        "sources": [
+            {"filename": filename, "language": "Dockerfile", "definition": {}, "data": _base64(source)}
+        ],
     }
     if error is not None:
         document["buildError"] = _filled(message=error.message, location=_location(error.span))

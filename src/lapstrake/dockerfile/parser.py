@@ -31,7 +31,11 @@ def parse(text: bytes, filename: str) -> Dockerfile:
             builder.add(_instruction(line, span, directives.escape))
         except DockerfileError as e:
             builder.failed(line)
-            errors.append(DockerfileError(f"dockerfile parse error on line {line.first}: {e.message}", span=span, hint=e.hint))
+            errors.append(
+                DockerfileError(
+                    f"dockerfile parse error on line {line.first}: {e.message}", span=span, hint=e.hint
+                )
+            )
             if len(errors) >= _MAX_ERRORS:
                 break
     whole = Span(filename, 1, max(len(lines), 1), source)
@@ -42,7 +46,14 @@ def parse(text: bytes, filename: str) -> Dockerfile:
     if errors:
         errors[0].others = tuple(errors[1:])
         raise errors[0]
-    return Dockerfile(filename, source, directives.escape, tuple(directives.found), tuple(builder.global_args), builder.finish())
+    return Dockerfile(
+        filename,
+        source,
+        directives.escape,
+        tuple(directives.found),
+        tuple(builder.global_args),
+        builder.finish(),
+    )
 
 
 class _Builder:

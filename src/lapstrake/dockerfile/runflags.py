@@ -67,7 +67,9 @@ def split_csv(text: str) -> list[str]:
             end = len(text) if end < 0 else end
             field = text[i:end]
             if '"' in field:
-                raise ValueError(f'parse error on line 1, column {i + field.index(chr(34)) + 1}: bare " in non-quoted field')
+                raise ValueError(
+                    f'parse error on line 1, column {i + field.index(chr(34)) + 1}: bare " in non-quoted field'
+                )
             i = end
         out.append(field)
         if i >= len(text):
@@ -81,7 +83,9 @@ def _quoted_field(text: str, start: int) -> tuple[str, int]:
     while True:
         end = text.find('"', i)
         if end < 0:
-            raise ValueError(f'parse error on line 1, column {len(text) + 1}: extraneous or missing " in quoted-field')
+            raise ValueError(
+                f'parse error on line 1, column {len(text) + 1}: extraneous or missing " in quoted-field'
+            )
         out.append(text[i:end])
         if text[end + 1 : end + 2] == '"':
             out.append('"')
@@ -89,7 +93,9 @@ def _quoted_field(text: str, start: int) -> tuple[str, int]:
         elif text[end + 1 : end + 2] in ("", ","):
             return "".join(out), end + 1
         else:
-            raise ValueError(f'parse error on line 1, column {end + 1}: extraneous or missing " in quoted-field')
+            raise ValueError(
+                f'parse error on line 1, column {end + 1}: extraneous or missing " in quoted-field'
+            )
 
 
 def parse_mount(value: str, expand: Callable[[str], str] | None) -> MountFlag:
@@ -111,7 +117,9 @@ def parse_mount(value: str, expand: Callable[[str], str] | None) -> MountFlag:
             continue
         if expand is not None or key == "from":
             if key == "from" and "$" in text:
-                raise DockerfileError(f"'{key}' doesn't support variable expansion, define alias stage instead")
+                raise DockerfileError(
+                    f"'{key}' doesn't support variable expansion, define alias stage instead"
+                )
             if expand is not None and key != "from":
                 text = expand(text)
         _option(found, key, text, field, unknown=expand is None and "$" in text)
@@ -225,7 +233,7 @@ def parse_device(value: str) -> DeviceFlag:
             required = True
         elif equals and key == "required":
             required = _boolean(key, text)
-        elif equals and key == "name" or "/" in key or not equals:
+        elif (equals and key == "name") or "/" in key or not equals:
             if name:
                 raise DockerfileError(f"device name already set to {name}")
             name = text if key == "name" and equals else field

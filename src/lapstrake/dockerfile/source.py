@@ -24,7 +24,10 @@ def check_lines(data: bytes, filename: str, text: str) -> None:
         return
     for number, line in enumerate(data.split(b"\n"), 1):
         if len(line) > MAX_LINE:
-            raise DockerfileError(f"dockerfile line greater than max allowed size of {MAX_LINE}", span=Span(filename, number, number, text))
+            raise DockerfileError(
+                f"dockerfile line greater than max allowed size of {MAX_LINE}",
+                span=Span(filename, number, number, text),
+            )
 
 
 def directive_of(line: str, marker: str = "#") -> tuple[str, str] | None:
@@ -63,7 +66,9 @@ def read_directives(lines: list[str], filename: str, text: str) -> Directives:
         seen.add(name)
         if name == "escape":
             if value not in ("\\", "`"):
-                raise _located(f"invalid escape token '{value}' does not match ` or \\", filename, number, text)
+                raise _located(
+                    f"invalid escape token '{value}' does not match ` or \\", filename, number, text
+                )
             out.escape = value
         out.after = number
         out.found.append((name, value))
@@ -95,4 +100,6 @@ def find_directive(lines: list[str], name: str) -> str:
 
 
 def _located(message: str, filename: str, number: int, text: str) -> DockerfileError:
-    return DockerfileError(f"dockerfile parse error on line {number}: {message}", span=Span(filename, number, number, text))
+    return DockerfileError(
+        f"dockerfile parse error on line {number}: {message}", span=Span(filename, number, number, text)
+    )

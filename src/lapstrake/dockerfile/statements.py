@@ -24,7 +24,9 @@ class Words:
 
     __slots__ = ("common", "escape", "flags", "keyword", "line", "name", "rest")
 
-    def __init__(self, keyword: str, rest: str, flags: list[str], line: Line, span: Span, escape: str) -> None:
+    def __init__(
+        self, keyword: str, rest: str, flags: list[str], line: Line, span: Span, escape: str
+    ) -> None:
         self.keyword = keyword
         self.name = keyword.upper()
         self.rest = rest
@@ -107,7 +109,9 @@ def _from(w: Words) -> ins.From:
         as_keyword, name_raw = args[1:]
         name = name_raw.lower()
         if name[0] not in _NAME_START or not _NAME.issuperset(name):
-            raise DockerfileError(f"invalid name for build stage: {quote(name_raw)}, name can't start with a number or contain symbols")
+            raise DockerfileError(
+                f"invalid name for build stage: {quote(name_raw)}, name can't start with a number or contain symbols"
+            )
     elif len(args) != 1:
         raise DockerfileError("FROM requires either one or three arguments")
     flags = w.options(platform="str")
@@ -144,7 +148,9 @@ def _pairs(w: Words) -> tuple[tuple[tuple[str, str], ...], bool]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise DockerfileError(f"Syntax error - can't find = in {quote(word)}. Must be of the form: name=value")
+            raise DockerfileError(
+                f"Syntax error - can't find = in {quote(word)}. Must be of the form: name=value"
+            )
         if not name:
             raise DockerfileError(f"{w.name} names can not be blank")
         out.append((name, value))
@@ -175,7 +181,14 @@ def _run(w: Words) -> ins.Run:
         raise DockerfileError(f"invalid network mode {quote(network)}{hint(network, NETWORKS)}")
     if "security" in flags and security not in SECURITIES:
         raise DockerfileError(f"security {quote(security)} is not valid{hint(security, SECURITIES)}")
-    return ins.Run(**w.common, command=command, mounts=tuple(mounts), network=network, security=security, devices=tuple(devices))
+    return ins.Run(
+        **w.common,
+        command=command,
+        mounts=tuple(mounts),
+        network=network,
+        security=security,
+        devices=tuple(devices),
+    )
 
 
 def _cmd(w: Words) -> ins.Cmd:
@@ -192,11 +205,23 @@ def _copy_add(w: Words) -> ins.CopyAdd:
     args = w.words()
     add = w.name == "ADD"
     if len(args) < 2:
-        raise DockerfileError(f"{w.name} requires at least two arguments, but only one was provided. Destination could not be determined")
+        raise DockerfileError(
+            f"{w.name} requires at least two arguments, but only one was provided. Destination could not be determined"
+        )
     if add:
-        flags = w.options(chown="str", chmod="str", link="bool", exclude="list", keep_git_dir="bool", checksum="str", unpack="bool")
+        flags = w.options(
+            chown="str",
+            chmod="str",
+            link="bool",
+            exclude="list",
+            keep_git_dir="bool",
+            checksum="str",
+            unpack="bool",
+        )
     else:
-        flags = w.options(chown="str", chmod="str", link="bool", exclude="list", parents="bool", **{"from": "str"})
+        flags = w.options(
+            chown="str", chmod="str", link="bool", exclude="list", parents="bool", **{"from": "str"}
+        )
     if parse_heredoc(args[-1]) is not None:
         raise DockerfileError(f"{w.name} cannot accept a heredoc as a destination")
     bodies = list(w.line.heredocs)

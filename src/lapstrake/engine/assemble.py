@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import threading
 
-from ..errors import BuildError, ExportError
+from ..errors import ExportError
 from ..oci.descriptor import Descriptor, layer_media_type
 from ..solver.ports import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from ..export.base import BuiltImage
     from ..export.options import FormOptions
     from ..plan.lower import Plan
+    from ..tree import Entry
     from ..worker.local import LocalWorker
 
 
@@ -41,7 +43,7 @@ class Packer:
             try:
                 with self.slots:
                     self.pack(layer)
-            except BaseException as exc:  # noqa: BLE001 - raised again in blob()
+            except BaseException as exc:
                 self.errors[layer] = exc
 
         thread = self.threads[layer] = threading.Thread(target=work, name=f"pack {layer[:12]}", daemon=True)
@@ -65,12 +67,18 @@ class Packer:
     def _have(self, layer: str) -> tuple[str, Descriptor] | None:
         pulled = self.worker.p.images.pull_info(layer) if layer.startswith("p") else None
         if pulled is not None and not self.form.force_compression:
-            return str(pulled["diff_id"]), Descriptor(pulled["mediaType"], pulled["digest"], int(pulled["size"]))
+            return str(pulled["diff_id"]), Descriptor(
+                pulled["mediaType"], pulled["digest"], int(pulled["size"])
+            )
         info = self.worker.p.layers.info(self._name(layer))
         if info is None or not info.diff_id:
             return None
         for blob in info.blobs:
-            if blob.compression == self.form.compression and blob.level == self.form.level and self.worker.p.content.has(blob.digest):
+            if (
+                blob.compression == self.form.compression
+                and blob.level == self.form.level
+                and self.worker.p.content.has(blob.digest)
+            ):
                 return info.diff_id, Descriptor(blob.media_type, blob.digest, blob.size)
         return None
 
@@ -88,14 +96,16 @@ class Packer:
         from ..store.layers import LayerBlob
 
         worker, form = self.worker, self.form
-        entries = worker.pending.get(layer)
+        entries: Iterable[Entry] | None = worker.pending.get(layer)
         if entries is None or worker.p.layers.has_dir(layer):
             from ..layer.diff import changes
 
             entries = changes(worker.ensure_dir(layer))
         with worker.p.content.writer() as out:
             result = pack(entries, out, form.compression, form.level, self._epoch())
-        blob = LayerBlob(layer_media_type(form.compression), result.digest, result.size, form.compression, form.level)
+        blob = LayerBlob(
+            layer_media_type(form.compression), result.digest, result.size, form.compression, form.level
+        )
         worker.p.layers.register_blob(self._name(layer), result.diff_id, blob)
 
     def join(self) -> None:
@@ -122,7 +132,11 @@ def finish_config(plan: Plan, diff_ids: list[str], times: list[float], epoch: in
         config["config"]["Cmd"] = []
     config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
     history = []
-    own = [h for h in config.get("history", []) if h.get("comment") == "buildkit.dockerfile.v0" and "created" not in h]
+    own = [
+        h
+        for h in config.get("history", [])
+        if h.get("comment") == "buildkit.dockerfile.v0" and "created" not in h
+    ]
     pending = list(times)
     current = pending[0] if pending else float(epoch or 0)
     for entry in config.get("history", []):
@@ -134,13 +148,19 @@ def finish_config(plan: Plan, diff_ids: list[str], times: list[float], epoch: in
         stamp = min(current, epoch) if epoch is not None else current
         history.append({"created": rfc3339(stamp), **entry})
     config["history"] = history
-    created = rfc3339(epoch) if epoch is not None else next((h["created"] for h in reversed(history) if h.get("created")), None)
+    created = (
+        rfc3339(epoch)
+        if epoch is not None
+        else next((h["created"] for h in reversed(history) if h.get("created")), None)
+    )
     if created:
         config["created"] = created
     return config
 
 
-def assemble(plan: Plan, record: Record | None, records: dict[str, Record], packer: Packer, epoch: int | None) -> BuiltImage:
+def assemble(
+    plan: Plan, record: Record | None, records: dict[str, Record], packer: Packer, epoch: int | None
+) -> BuiltImage:
     """One platform's image from its plan and result."""
     from ..export.join import assemble_image
 
@@ -157,14 +177,11 @@ def assemble(plan: Plan, record: Record | None, records: dict[str, Record], pack
     form = packer.form
     wanted = str(plan.platform)
     notes = [a for a in form.annotations if not a.platform or a.platform == wanted]
-    try:
-        image = assemble_image(
-            config, [b for _, b in blobs], oci=form.oci,
-            annotations=[(a.key, a.value) for a in notes if a.level == "manifest"],
-            descriptor_annotations=[(a.key, a.value) for a in notes if a.level == "manifest-descriptor"],
-        )  # fmt: skip
-    except BuildError:
-        raise
+    image = assemble_image(
+        config, [b for _, b in blobs], oci=form.oci,
+        annotations=[(a.key, a.value) for a in notes if a.level == "manifest"],
+        descriptor_annotations=[(a.key, a.value) for a in notes if a.level == "manifest-descriptor"],
+    )  # fmt: skip
     lazy = []
     for layer in layers:
         info = packer.worker.p.images.pull_info(layer) if layer.startswith("p") else None

@@ -43,7 +43,9 @@ class BuildResult(Value):
     summary: str = ""
 
 
-def run_build(request: BuildRequest, settings: Settings, emit: EventSink, cancel: CancelToken | None = None) -> BuildResult:
+def run_build(
+    request: BuildRequest, settings: Settings, emit: EventSink, cancel: CancelToken | None = None
+) -> BuildResult:
     """Build.  Raises BuildError; leaves no process, mount or half-written object behind."""
     cancel = cancel or CancelToken()
     with Engine(settings) as engine:
@@ -95,7 +97,9 @@ class Build:
         worker = self.engine.worker(self.emit, secrets=self._secrets(), ssh=self._ssh(), epoch=self.epoch)
         worker.p.contexts.update(inputs.contexts)
         plans = self._plan(dockerfile, inputs)
-        self._lint(dockerfile, plans[0], getattr(inputs.contexts["context"], "ignore", None), self._definition)
+        self._lint(
+            dockerfile, plans[0], getattr(inputs.contexts["context"], "ignore", None), self._definition
+        )
         result = self._solve(plans, worker, outputs)
         save_stat_caches(self.engine, inputs.contexts)
         return result
@@ -122,7 +126,9 @@ class Build:
         from ..dockerfile.parser import parse
 
         name = os.path.basename(self.request.dockerfile or "Dockerfile") or "Dockerfile"
-        with _Step(self.emit, f"[internal] load build definition from {name if name != '-' else 'Dockerfile'}") as step:
+        with _Step(
+            self.emit, f"[internal] load build definition from {name if name != '-' else 'Dockerfile'}"
+        ) as step:
             inputs = open_inputs(self.engine, self.request)
             dockerfile = parse(inputs.dockerfile, inputs.dockerfile_name)
             self._frontend(dockerfile)
@@ -130,7 +136,9 @@ class Build:
         return inputs, dockerfile
 
     def _frontend(self, dockerfile: Dockerfile) -> None:
-        syntax = dict(self.request.build_args).get("BUILDKIT_SYNTAX", dict(dockerfile.directives).get("syntax", ""))
+        syntax = dict(self.request.build_args).get(
+            "BUILDKIT_SYNTAX", dict(dockerfile.directives).get("syntax", "")
+        )
         ref = syntax.split(" ")[0]
         if not ref or ref == "dockerfile.v0":
             return
@@ -138,13 +146,18 @@ class Build:
             for name in ("docker/dockerfile", "docker/dockerfile-upstream"):
                 if ref == prefix + name or ref.startswith((prefix + name + ":", prefix + name + "@")):
                     return
-        raise BuildError(f"frontend {ref} is not supported: Lapstrake never fetches and runs a foreign frontend", hint="remove the syntax line, or use docker/dockerfile:1 (built in)")
+        raise BuildError(
+            f"frontend {ref} is not supported: Lapstrake never fetches and runs a foreign frontend",
+            hint="remove the syntax line, or use docker/dockerfile:1 (built in)",
+        )
 
     def _lint(self, dockerfile: Dockerfile, plan: Plan, ignore: Any, digest: str) -> None:
         from .call import lint_warnings
 
         needed = {s.index for s in dockerfile.stages if (s.name or f"stage-{s.index}") not in plan.skipped}
-        found = lint_warnings(dockerfile, self.request, plan.platform, dict(plan.base_configs), ignore, needed)
+        found = lint_warnings(
+            dockerfile, self.request, plan.platform, dict(plan.base_configs), ignore, needed
+        )
         for w in found.warnings:
             warned = Warned(digest, w.short, w.description, w.url, w.span)
             self.warnings.append(warned)
@@ -162,7 +175,11 @@ class Build:
         plans: list[Plan] = []
         for platform in self.platforms:
             for _ in range(64):
-                found = lower(PlanInput(dockerfile, self.request, platform, bases, named, len(self.platforms) > 1, self.epoch))
+                found = lower(
+                    PlanInput(
+                        dockerfile, self.request, platform, bases, named, len(self.platforms) > 1, self.epoch
+                    )
+                )
                 if not isinstance(found, NeedsBases):
                     plans.append(found)
                     break
@@ -180,7 +197,9 @@ class Build:
                     exc.span = exc.span or span
                     exc.hint = exc.hint or _similar(name)
                     if ": not found" in exc.message and not exc.message.startswith(f"{name}: failed"):
-                        exc.message = f"{name}: failed to resolve source metadata for {_shown(name)}: {exc.message}"
+                        exc.message = (
+                            f"{name}: failed to resolve source metadata for {_shown(name)}: {exc.message}"
+                        )
                     raise
             bases[(name, platform)] = BaseImage(got.ref, got.config, len(got.layers))
 
@@ -208,7 +227,9 @@ class Build:
         solver.why = Explainer(self.engine.index, worker, self._scope()).why
         try:
             records = solver.solve(targets)
-            return self._export(plans, records, solver.records, packers, worker, outputs, (solver.ran, solver.hits))
+            return self._export(
+                plans, records, solver.records, packers, worker, outputs, (solver.ran, solver.hits)
+            )
         finally:
             for packer in packers.values():
                 packer.join()
@@ -216,7 +237,11 @@ class Build:
 
     def _scope(self) -> str:
         """What makes two builds "the same build again"."""
-        where = os.path.abspath(self.request.context) if os.path.isdir(self.request.context) else self.request.context
+        where = (
+            os.path.abspath(self.request.context)
+            if os.path.isdir(self.request.context)
+            else self.request.context
+        )
         return f"{where}|{self.request.dockerfile or ''}|{','.join(map(str, self.platforms))}"
 
     def _lock(self, key: str) -> object:
@@ -235,17 +260,26 @@ class Build:
             outputs = [OutputSpec("image", "", ())]
         return outputs
 
-    def _export(self, plans: list[Plan], records: dict[str, Record], all_records: dict[str, Record], packers: dict[Any, Any], worker: LocalWorker, outputs: list[Any], counts: tuple[int, int]) -> BuildResult:
-        from ..export.open import open_exporter
+    def _export(
+        self,
+        plans: list[Plan],
+        records: dict[str, Record],
+        all_records: dict[str, Record],
+        packers: dict[Any, Any],
+        worker: LocalWorker,
+        outputs: list[Any],
+        counts: tuple[int, int],
+    ) -> BuildResult:
         from ..export.base import ExportEnv
+        from ..export.open import open_exporter
 
         exporters = []
         metadata: dict[str, Any] = {}
         result: BuiltResult | None = None
         env = ExportEnv(
             content=self.engine.content, index=self.engine.index, cwd=os.getcwd(), client=self.engine.client,
-            fetch=lambda desc, repo: self._fetch(desc, repo), stdout=_stdout(), search=tuple(self.engine.settings.environ.get("PATH", "").split(":")),
-            allow_delete="buildx.local.delete" in self.request.allow, note=lambda text: self._note(text),
+            fetch=self._fetch, stdout=_stdout(), search=tuple(self.engine.settings.environ.get("PATH", "").split(":")),
+            allow_delete="buildx.local.delete" in self.request.allow, note=self._note,
         )  # fmt: skip
         results: dict[Any, BuiltResult] = {}
         done: list[Any] = []
@@ -278,7 +312,15 @@ class Build:
             tuple(self.warnings), skipped, *counts, _summary(skipped),
         )  # fmt: skip
 
-    def _join(self, plans: list[Plan], records: dict[str, Record], all_records: dict[str, Record], packer: Any, worker: LocalWorker, form: Any) -> BuiltResult:
+    def _join(
+        self,
+        plans: list[Plan],
+        records: dict[str, Record],
+        all_records: dict[str, Record],
+        packer: Any,
+        worker: LocalWorker,
+        form: Any,
+    ) -> BuiltResult:
         from ..export.join import assemble_result
         from ..values import replace
         from .assemble import Packer, assemble
@@ -288,8 +330,12 @@ class Build:
         for plan in plans:
             record = records.get(plan.target.digest) if plan.target is not None else None
             files_only = form is FILES
-            image = _files_image(plan) if files_only else assemble(plan, record, all_records, packer, self.epoch)
-            images.append(replace(image, rootfs=_LazyView(worker, record.layers if record is not None else ())))
+            image = (
+                _files_image(plan) if files_only else assemble(plan, record, all_records, packer, self.epoch)
+            )
+            images.append(
+                replace(image, rootfs=_LazyView(worker, record.layers if record is not None else ()))
+            )
         multi = dict(self.request.build_args).get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true")
         notes = [] if form is FILES else form.annotations
         return assemble_result(
@@ -341,7 +387,15 @@ def _files_image(plan: Plan) -> BuiltImage:
     """An image without layers: what a local or tar export needs to know."""
     from ..export.join import assemble_image
 
-    return assemble_image({"os": plan.platform.os, "architecture": plan.platform.arch, "variant": plan.platform.variant, "rootfs": {"diff_ids": []}}, [])
+    return assemble_image(
+        {
+            "os": plan.platform.os,
+            "architecture": plan.platform.arch,
+            "variant": plan.platform.variant,
+            "rootfs": {"diff_ids": []},
+        },
+        [],
+    )
 
 
 class _LazyView:
@@ -359,7 +413,12 @@ class _LazyView:
 
 
 def _export_name(kind: str) -> str:
-    return {"local": "client directory", "tar": "client tarball", "oci": "oci image format", "docker": "docker image format"}.get(kind, "image")
+    return {
+        "local": "client directory",
+        "tar": "client tarball",
+        "oci": "oci image format",
+        "docker": "docker image format",
+    }.get(kind, "image")
 
 
 COMMON_IMAGES = ("alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..config import Settings
     from ..dockerfile.ignore import IgnoreRules
     from ..dockerfile.instructions import Dockerfile
-    from ..dockerfile.lint import Warning as LintWarning
+    from ..dockerfile.lint import LintWarning
     from ..oci.platform import Platform
     from ..plan.request import BuildRequest
 
@@ -33,7 +33,14 @@ class Answer(Value):
     status: int = 0
 
 
-def lint_warnings(dockerfile: Dockerfile, request: BuildRequest, platform: Platform, bases: dict[int, Any], ignore: IgnoreRules | None, stages: Collection[int] | None) -> Found:
+def lint_warnings(
+    dockerfile: Dockerfile,
+    request: BuildRequest,
+    platform: Platform,
+    bases: dict[int, Any],
+    ignore: IgnoreRules | None,
+    stages: Collection[int] | None,
+) -> Found:
     """All findings of one Dockerfile: the file's own, and those of the stages evaluated."""
     from ..dockerfile import lint
     from ..dockerfile.lint_stages import Facts, check_stages
@@ -41,7 +48,10 @@ def lint_warnings(dockerfile: Dockerfile, request: BuildRequest, platform: Platf
     given = dict(request.build_args)
     options = lint.options_of(dockerfile, given)
     facts = Facts(build_args=given, stages=stages, base_config=bases.get, platform=platform, ignore=ignore)
-    found = [*lint.check(dockerfile, build_args=given, options=options), *check_stages(dockerfile, facts, options=options)]
+    found = [
+        *lint.check(dockerfile, build_args=given, options=options),
+        *check_stages(dockerfile, facts, options=options),
+    ]
     error = ""
     if options.error and found:
         error = "lint violation found for rules: " + ", ".join(dict.fromkeys(w.rule for w in found))
@@ -68,7 +78,9 @@ def run_call(request: BuildRequest, settings: Settings) -> Answer:
             found = outline.targets(dockerfile)
             return Answer(outline.targets_text(found), json.loads(outline.targets_json(found, source)))
         target = find_target(dockerfile, request.target)
-        shown = outline.outline(dockerfile, target, {s.index for s in reachable(dockerfile, target)}, dict(request.build_args))
+        shown = outline.outline(
+            dockerfile, target, {s.index for s in reachable(dockerfile, target)}, dict(request.build_args)
+        )
         return Answer(outline.outline_text(shown), json.loads(outline.outline_json(shown, source)))
 
 
@@ -85,9 +97,15 @@ def _check(engine: Any, request: BuildRequest, inputs: Any, source: str) -> Answ
     error: BuildError | None = None
     try:
         dockerfile = parse(inputs.dockerfile, inputs.dockerfile_name)
-        stages = {s.index for s in reachable(dockerfile, find_target(dockerfile, request.target))} if request.target else None
+        stages = (
+            {s.index for s in reachable(dockerfile, find_target(dockerfile, request.target))}
+            if request.target
+            else None
+        )
         bases = _base_configs(engine, request, dockerfile, platform, stages)
-        found = lint_warnings(dockerfile, request, platform, bases, getattr(inputs.contexts["context"], "ignore", None), stages)
+        found = lint_warnings(
+            dockerfile, request, platform, bases, getattr(inputs.contexts["context"], "ignore", None), stages
+        )
         warnings = found.warnings
     except BuildError as exc:
         error = exc
@@ -96,7 +114,13 @@ def _check(engine: Any, request: BuildRequest, inputs: Any, source: str) -> Answ
     return Answer(text, document, 1 if warnings or error is not None else 0)
 
 
-def _base_configs(engine: Any, request: BuildRequest, dockerfile: Dockerfile, platform: Platform, stages: Collection[int] | None) -> dict[int, Any]:
+def _base_configs(
+    engine: Any,
+    request: BuildRequest,
+    dockerfile: Dockerfile,
+    platform: Platform,
+    stages: Collection[int] | None,
+) -> dict[int, Any]:
     """Configs of the base images that can be had; a check works without the others."""
     from ..plan.lower import PlanInput, Planner
 

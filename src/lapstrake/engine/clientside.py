@@ -34,7 +34,10 @@ class RequestSecrets:
             with open(spec.source, "rb") as f:
                 data = f.read(MAX_SECRET + 1)
         except OSError as exc:
-            raise BuildError(f"failed to stat {spec.source}: {exc.strerror}", hint=f"secret {secret_id} is read from that file") from exc
+            raise BuildError(
+                f"failed to stat {spec.source}: {exc.strerror}",
+                hint=f"secret {secret_id} is read from that file",
+            ) from exc
         if len(data) > MAX_SECRET:
             raise BuildError(f"secret {spec.source} too big. max size 500kB")
         return data
@@ -68,7 +71,9 @@ class RequestAgents:
         if spec.id in self.started:
             return self.started[spec.id][0]
         path = os.path.join(self.scratch, f"agent-{len(self.started)}.sock")
-        agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        agent = subprocess.Popen(
+            ["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        )
         self.started[spec.id] = (path, agent.pid)
         self._processes = [*getattr(self, "_processes", []), agent]
         for _ in range(200):
@@ -78,7 +83,14 @@ class RequestAgents:
 
             time.sleep(0.01)
         env = {**self.environ, "SSH_AUTH_SOCK": path}
-        done = subprocess.run(["ssh-add", "-q", *spec.paths], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["ssh-add", "-q", *spec.paths],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise BuildError(f"ssh key of {spec.id} can't be loaded: {done.stderr.strip()}")
         return path

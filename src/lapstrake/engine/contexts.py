@@ -82,7 +82,9 @@ def _stdin_context(engine: Engine, request: BuildRequest) -> tuple[str | None, b
 def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, bytes | None]:
     context = request.context
     active = engine.new_active()
-    if context.startswith(("http://", "https://")) and not context.split("#")[0].split("?")[0].endswith(".git"):
+    if context.startswith(("http://", "https://")) and not context.split("#")[0].split("?")[0].endswith(
+        ".git"
+    ):
         from ..source import archive, http
 
         got = http.download(context, active.work)
@@ -118,7 +120,11 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
             return f.read(MAX_DOCKERFILE), "Dockerfile", ""
     base = root or os.getcwd()
     if given:
-        path = os.path.join(base, given.lstrip("/")) if _is_remote(request.context) or request.context == "-" else os.path.abspath(given)
+        path = (
+            os.path.join(base, given.lstrip("/"))
+            if _is_remote(request.context) or request.context == "-"
+            else os.path.abspath(given)
+        )
     else:
         path = os.path.join(base, "Dockerfile")
     if not os.path.exists(path) and os.path.basename(path) == "Dockerfile":
@@ -130,9 +136,13 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
             return f.read(MAX_DOCKERFILE), os.path.basename(name) if os.path.isabs(name) else name, path
     except FileNotFoundError:
         hint = _dockerfile_hint(base)
-        raise DockerfileError(f"failed to read dockerfile: open {os.path.basename(path)}: no such file or directory", hint=hint) from None
+        raise DockerfileError(
+            f"failed to read dockerfile: open {os.path.basename(path)}: no such file or directory", hint=hint
+        ) from None
     except OSError as exc:
-        raise DockerfileError(f"failed to read dockerfile: open {os.path.basename(path)}: {(exc.strerror or '').lower()}") from exc
+        raise DockerfileError(
+            f"failed to read dockerfile: open {os.path.basename(path)}: {(exc.strerror or '').lower()}"
+        ) from exc
 
 
 def _dockerfile_hint(base: str) -> str | None:
@@ -158,7 +168,9 @@ def _ignore_rules(root: str | None, dockerfile: str) -> IgnoreRules | None:
         try:
             return IgnoreRules.parse(text)
         except BuildError as exc:
-            raise BuildError(f"failed parsing .dockerignore: {exc.message}", span=exc.span, hint=exc.hint) from exc
+            raise BuildError(
+                f"failed parsing .dockerignore: {exc.message}", span=exc.span, hint=exc.hint
+            ) from exc
     return None
 
 
@@ -186,9 +198,16 @@ def _named(engine: Engine, name: str, value: str, trees: dict[str, Tree]) -> tup
         if value.startswith("oci-layout://"):
             return "image", _layout_image(engine, value[len("oci-layout://") :])
         if value.startswith("target:"):
-            raise UsageError(f"unsupported context source {value} for {name}", hint="target: contexts belong to bake files")
+            raise UsageError(
+                f"unsupported context source {value} for {name}", hint="target: contexts belong to bake files"
+            )
         if _is_remote(value):
-            scheme = "http" if value.startswith("http") and not value.split("#")[0].split("?")[0].endswith(".git") else "git"
+            scheme = (
+                "http"
+                if value.startswith("http")
+                and not value.split("#", maxsplit=1)[0].split("?", maxsplit=1)[0].endswith(".git")
+                else "git"
+            )
             return scheme, value
         if not os.path.isdir(value):
             raise UsageError(f"{value}: no such directory")
@@ -211,7 +230,11 @@ def _layout_image(engine: Engine, spec: str) -> str:
     from ..export import layout
 
     entries = layout.read_index(path)
-    found = [e for e in entries if (e.get("annotations") or {}).get("org.opencontainers.image.ref.name") == (tag or "latest")]
+    found = [
+        e
+        for e in entries
+        if (e.get("annotations") or {}).get("org.opencontainers.image.ref.name") == (tag or "latest")
+    ]
     if digest:
         found = [e for e in entries if e.get("digest") == digest]
     elif not found and len(entries) == 1 and not tag:
@@ -246,6 +269,10 @@ def _import_blobs(engine: Engine, blobs: str, digest: str, seen: set[str]) -> No
     except ValueError:
         return
     if isinstance(doc, dict):
-        for child in [*(doc.get("manifests") or []), *(doc.get("layers") or []), *([doc["config"]] if isinstance(doc.get("config"), dict) else [])]:
+        for child in [
+            *(doc.get("manifests") or []),
+            *(doc.get("layers") or []),
+            *([doc["config"]] if isinstance(doc.get("config"), dict) else []),
+        ]:
             if isinstance(child, dict) and isinstance(child.get("digest"), str):
                 _import_blobs(engine, blobs, child["digest"], seen)

@@ -55,7 +55,9 @@ class Engine:
             from ..registry.client import Client
             from ..registry.config import parse
 
-            self._client = Client(parse(self.settings.registry), Auth(docker_config=self.settings.docker_config))
+            self._client = Client(
+                parse(self.settings.registry), Auth(docker_config=self.settings.docker_config)
+            )
         return self._client
 
     def executor(self) -> Executor:
@@ -74,7 +76,14 @@ class Engine:
             self._snapshotter = choose(self.root)
         return self._snapshotter
 
-    def worker(self, emit: EventSink, *, secrets: Secrets | None = None, ssh: SshAgents | None = None, epoch: int | None = None) -> LocalWorker:
+    def worker(
+        self,
+        emit: EventSink,
+        *,
+        secrets: Secrets | None = None,
+        ssh: SshAgents | None = None,
+        epoch: int | None = None,
+    ) -> LocalWorker:
         """A worker over this engine's store."""
         from ..worker.local import LocalWorker, WorkerParts
 

@@ -47,7 +47,12 @@ class Explainer:
                 return explain(bytes.fromhex(before), manifests[i])
 
             found = reason(old["parts"], new, inputs=tuple(i.name for i in vertex.inputs), files=files)
-        value = {"parts": new, "manifests": {str(i): m.hex() for i, m in manifests.items()}, "name": vertex.name, "why": found}
+        value = {
+            "parts": new,
+            "manifests": {str(i): m.hex() for i, m in manifests.items()},
+            "name": vertex.name,
+            "why": found,
+        }
         self.index.put(NAMESPACE, self._key(vertex), json.dumps(value).encode())
         return found
 

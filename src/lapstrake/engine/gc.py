@@ -10,8 +10,6 @@ from .engine import Engine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..config import Settings
 
 
@@ -56,7 +54,7 @@ def tree_size(path: str) -> int:
     return total
 
 
-def du(settings: Settings, filters: Iterable[str] = ()) -> list[Usage]:
+def du(settings: Settings) -> list[Usage]:
     """Everything under the root, a row each."""
     with Engine(settings) as engine:
         return _usage(engine)
@@ -77,20 +75,48 @@ def _usage(engine: Engine) -> list[Usage]:
         if known is not None:
             rows.append(Usage(name, "regular", known[0], size, known[1], known[2], known[3]))
         else:
-            rows.append(Usage(name, "source.image" if name.startswith("p") else "regular", "pulled layer" if name.startswith("p") else "", size))
+            rows.append(
+                Usage(
+                    name,
+                    "source.image" if name.startswith("p") else "regular",
+                    "pulled layer" if name.startswith("p") else "",
+                    size,
+                )
+            )
     mounts = os.path.join(engine.root, "cachemounts")
     for name in sorted(os.listdir(mounts)) if os.path.isdir(mounts) else []:
         path = os.path.join(mounts, name)
         if os.path.isdir(path):
             st = os.stat(path)
-            rows.append(Usage(name, "exec.cachemount", "cached mount " + _text(os.path.join(path, "id")), tree_size(path), st.st_ctime, st.st_mtime))
+            rows.append(
+                Usage(
+                    name,
+                    "exec.cachemount",
+                    "cached mount " + _text(os.path.join(path, "id")),
+                    tree_size(path),
+                    st.st_ctime,
+                    st.st_mtime,
+                )
+            )
     for digest in engine.content.digests():
         path = engine.content.path(digest)
         try:
             st = os.lstat(path)
         except OSError:
             continue
-        rows.append(Usage(digest, "blob", "", st.st_blocks * 512, st.st_mtime, st.st_mtime, 0, digest in held, digest in held))
+        rows.append(
+            Usage(
+                digest,
+                "blob",
+                "",
+                st.st_blocks * 512,
+                st.st_mtime,
+                st.st_mtime,
+                0,
+                digest in held,
+                digest in held,
+            )
+        )
     return rows
 
 
@@ -123,13 +149,16 @@ def _held_blobs(engine: Engine) -> set[str]:
         except (ValueError, UnicodeDecodeError):
             continue
         if isinstance(doc, dict):
-            for child in [*(doc.get("manifests") or []), *(doc.get("layers") or []), doc.get("config")]:
-                if isinstance(child, dict) and isinstance(child.get("digest"), str):
-                    stack.append(child["digest"])
+            children = [*(doc.get("manifests") or []), *(doc.get("layers") or []), doc.get("config")]
+            stack += [
+                c["digest"] for c in children if isinstance(c, dict) and isinstance(c.get("digest"), str)
+            ]
     return held
 
 
-def prune(settings: Settings, *, everything: bool = False, until: float = 0.0, keep_bytes: int = 0) -> list[Usage]:
+def prune(
+    settings: Settings, *, everything: bool = False, until: float = 0.0, keep_bytes: int = 0
+) -> list[Usage]:
     """Remove what no image needs, least recently used first; gives what was removed.
 
     ``everything`` also removes cache mounts and pulled layers; ``until``: seconds since last use;

@@ -97,7 +97,13 @@ def find(content: ContentStore, index: Index, name: str) -> StoredImage:
     wanted = name.removeprefix("sha256:")
     if len(wanted) >= 4 and set(wanted) <= set("0123456789abcdef"):
         rows = [decode(n, raw) for n, raw in sorted(index.items(NAMESPACE))]
-        hits = [i for i in rows if any(d[7:].startswith(wanted) for d in (i.descriptor.digest, _info(content, i).config_digest) if d)]
+        hits = [
+            i
+            for i in rows
+            if any(
+                d[7:].startswith(wanted) for d in (i.descriptor.digest, _info(content, i).config_digest) if d
+            )
+        ]
         if len({i.descriptor.digest for i in hits}) > 1:
             raise UsageError(f"{name} is ambiguous", hint="give more digits of the digest")
         if hits:
@@ -114,18 +120,33 @@ def inspect(settings: Settings, name: str, platform: Platform | None = None) -> 
         image = find(content, index, name)
     finally:
         index.close()
-    out: dict[str, Any] = {"name": image.name, "descriptor": image.descriptor.to_json(), "created": image.created}
+    out: dict[str, Any] = {
+        "name": image.name,
+        "descriptor": image.descriptor.to_json(),
+        "created": image.created,
+    }
     raw = content.read(image.descriptor.digest)
     top = manifest.parse(raw, image.descriptor.media_type)
     entries = [image.descriptor]
     if isinstance(top, manifest.Index):
         out["index"] = codec.loads(raw)
-        entries = [manifest.choose(top, platform)] if platform is not None else [d for d in top.manifests if not is_attestation(d)]
+        entries = (
+            [manifest.choose(top, platform)]
+            if platform is not None
+            else [d for d in top.manifests if not is_attestation(d)]
+        )
     images = []
     for desc in entries:
         doc = codec.loads(content.read(desc.digest), "manifest")
         config = codec.loads(content.read(str(doc["config"]["digest"])), "image config")
-        images.append({"digest": desc.digest, "platform": str(Platform.from_json(config)), "manifest": doc, "config": config})
+        images.append(
+            {
+                "digest": desc.digest,
+                "platform": str(Platform.from_json(config)),
+                "manifest": doc,
+                "config": config,
+            }
+        )
     out["images"] = images
     return out
 

@@ -36,7 +36,7 @@ def run_image(settings: Settings, name: str, argv: Sequence[str], options: RunOp
     options = options or RunOptions()
     with Engine(settings) as engine:
         resolved = _resolve(engine, name, options)
-        worker = engine.worker(lambda event: None)
+        worker = engine.worker(lambda _event: None)
         lowers = worker.dirs(resolved.layers)
         config = resolved.config.get("config") or {}
         active = engine.layers.new_active()
@@ -81,7 +81,11 @@ def _only_platform(engine: Engine, name: str) -> Platform | None:
     value = json.loads(raw)
     value = value.get("descriptor", value)
     doc = json.loads(engine.content.read(value["digest"]))
-    found = [m["platform"] for m in doc.get("manifests", []) if m.get("platform", {}).get("os") not in (None, "unknown")]
+    found = [
+        m["platform"]
+        for m in doc.get("manifests", [])
+        if m.get("platform", {}).get("os") not in (None, "unknown")
+    ]
     if not found and "config" in doc:
         found = [json.loads(engine.content.read(doc["config"]["digest"]))]
     return Platform.from_json(found[0]) if len(found) == 1 else None
@@ -94,12 +98,16 @@ def _forward_signals(cancel: Any) -> None:
         signal.signal(number, lambda *_: cancel.set())
 
 
-def _spec(worker: Any, resolved: Any, config: dict[str, Any], rootfs: Any, argv: Sequence[str], options: RunOptions) -> Any:
+def _spec(
+    worker: Any, resolved: Any, config: dict[str, Any], rootfs: Any, argv: Sequence[str], options: RunOptions
+) -> Any:
     from ..sandbox.spec import Mount, ProcessSpec
     from ..worker.run_exec import DEFAULT_PATH, resolv_conf
     from ..worker.users import Account, lookup
 
-    entrypoint = list(options.entrypoint) if options.entrypoint is not None else list(config.get("Entrypoint") or [])
+    entrypoint = (
+        list(options.entrypoint) if options.entrypoint is not None else list(config.get("Entrypoint") or [])
+    )
     command = list(argv) or ([] if options.entrypoint is not None else list(config.get("Cmd") or []))
     args = entrypoint + command
     if not args:

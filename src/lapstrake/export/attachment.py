@@ -29,8 +29,11 @@ if TYPE_CHECKING:
         @property
         def inline_only(self) -> bool: ...
 
+
 ARTIFACT_TYPE = "application/vnd.docker.attestation.manifest.v1+json"
-EMPTY = Descriptor(OCI_EMPTY, "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", 2, data="e30=")
+EMPTY = Descriptor(
+    OCI_EMPTY, "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", 2, data="e30="
+)
 UNKNOWN = Platform("unknown", "unknown")
 
 
@@ -39,23 +42,36 @@ def statement_descriptor(predicate_type: str, raw: bytes) -> Descriptor:
     return Descriptor(INTOTO, digest_of(raw), len(raw), None, ((IN_TOTO_TYPE, predicate_type),))
 
 
-def attestation_manifest(image: BuiltImage, *, oci_artifact: bool = True) -> tuple[Descriptor, bytes, tuple[tuple[str, bytes], ...]]:
+def attestation_manifest(
+    image: BuiltImage, *, oci_artifact: bool = True
+) -> tuple[Descriptor, bytes, tuple[tuple[str, bytes], ...]]:
     """(descriptor for the index, manifest, further documents) of one image's statements."""
     layers = [d for d, _ in image.attestations]
     documents = [(d.digest, raw) for d, raw in image.attestations]
     if oci_artifact:
         documents.append((EMPTY.digest, b"{}"))
-        subject = Descriptor(image.manifest_desc.media_type, image.manifest_desc.digest, image.manifest_desc.size)
+        subject = Descriptor(
+            image.manifest_desc.media_type, image.manifest_desc.digest, image.manifest_desc.size
+        )
         raw, desc = make_manifest(EMPTY, layers, subject=subject, artifact_type=ARTIFACT_TYPE)
     else:
-        config = codec.dumps({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": {"type": "layers", "diff_ids": [d.digest for d in layers]}})
+        config = codec.dumps(
+            {
+                "architecture": "unknown",
+                "os": "unknown",
+                "config": {},
+                "rootfs": {"type": "layers", "diff_ids": [d.digest for d in layers]},
+            }
+        )
         documents.append((digest_of(config), config))
         raw, desc = make_manifest(Descriptor(OCI_CONFIG, digest_of(config), len(config)), layers)
     notes = ((REFERENCE_DIGEST, image.manifest_desc.digest), (REFERENCE_TYPE, ATTESTATION))
     return replace(desc, platform=UNKNOWN, annotations=notes, artifact_type=""), raw, tuple(documents)
 
 
-def attestation_manifests(images: Sequence[BuiltImage], *, oci_artifact: bool = True) -> tuple[tuple[tuple[Descriptor, bytes], ...], tuple[tuple[str, bytes], ...]]:
+def attestation_manifests(
+    images: Sequence[BuiltImage], *, oci_artifact: bool = True
+) -> tuple[tuple[tuple[Descriptor, bytes], ...], tuple[tuple[str, bytes], ...]]:
     """((descriptor, manifest) per image that has statements, all further documents)."""
     manifests: list[tuple[Descriptor, bytes]] = []
     documents: dict[str, bytes] = {}

@@ -122,7 +122,9 @@ class ExportEnv(Value):
 class ResultBlobs:
     """A result's documents and layers behind one ``Blobs``."""
 
-    def __init__(self, result: BuiltResult, content: Blobs, fetch: Callable[[Descriptor, str], None] | None = None) -> None:
+    def __init__(
+        self, result: BuiltResult, content: Blobs, fetch: Callable[[Descriptor, str], None] | None = None
+    ) -> None:
         self._docs = dict(result.documents)
         self._content = content
         self._fetch = fetch
@@ -155,7 +157,10 @@ class ResultBlobs:
             self._fetch(*self._lazy[digest])
             if self._content.has(digest):
                 return
-        raise ExportError(f"content of {digest} is not in the store", hint="build again with --no-cache, or pull the base image")
+        raise ExportError(
+            f"content of {digest} is not in the store",
+            hint="build again with --no-cache, or pull the base image",
+        )
 
     def size(self, digest: str) -> int:
         """Size in bytes."""

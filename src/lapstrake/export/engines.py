@@ -70,7 +70,10 @@ class EngineLoader:
             if not fault:
                 return metadata(self._result, self._options.names)
             failures.append(f"{engine}: {fault}")
-        raise ExportError("failed to load the image: " + ("; ".join(failures) or "no engine found"), hint="use --output type=docker,dest=FILE to write an archive instead")
+        raise ExportError(
+            "failed to load the image: " + ("; ".join(failures) or "no engine found"),
+            hint="use --output type=docker,dest=FILE to write an archive instead",
+        )
 
     def _load(self, engine: str, result: BuiltResult) -> str:
         """Why ``engine load`` failed, or an empty string."""
@@ -85,14 +88,21 @@ class EngineLoader:
         }
         with tempfile.TemporaryFile() as log:
             try:
-                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, close_fds=True)
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=log, stderr=log, close_fds=True
+                )
             except OSError as e:
                 return str(e.strerror)
             with process:
                 try:
                     if process.stdin is not None:
                         with process.stdin as pipe:
-                            write_tar(pipe, result.descriptor, ResultBlobs(result, self._env.content, self._env.fetch), extra)  # type: ignore[arg-type]
+                            write_tar(
+                                pipe,
+                                result.descriptor,
+                                ResultBlobs(result, self._env.content, self._env.fetch),
+                                extra,
+                            )
                 except BrokenPipeError:
                     pass  # its own message says why it stopped reading
                 except BaseException:

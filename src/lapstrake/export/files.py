@@ -101,13 +101,17 @@ def _refuse_collisions(result: BuiltResult, parts: Sequence[Part]) -> None:
         for path, node in walk_tree(part.tree):
             before = seen.setdefault(path, (str(image.platform), node.kind == DIR))
             if before[0] != str(image.platform) and not (before[1] and node.kind == DIR):
-                raise ExportError(f"cannot overwrite {path} from {before[0]} with {image.platform} when split option is disabled")
+                raise ExportError(
+                    f"cannot overwrite {path} from {before[0]} with {image.platform} when split option is disabled"
+                )
 
 
 class DirWriter:
     """Writes one tree below an open directory."""
 
-    def __init__(self, tree: Tree, epoch: int | None, delete: bool, keep: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, tree: Tree, epoch: int | None, delete: bool, keep: frozenset[str] = frozenset()
+    ) -> None:
         self._tree = tree
         self._time = None if epoch is None else epoch * 1_000_000_000
         self._delete = delete
@@ -174,12 +178,25 @@ class DirWriter:
             parent, _, base = first.rpartition("/")
             src = open_below(self._root, parent)
             try:
-                put(self._temporary(fd, lambda t: os.link(base, t, src_dir_fd=src, dst_dir_fd=fd, follow_symlinks=False)), name, fd)
+                put(
+                    self._temporary(
+                        fd, lambda t: os.link(base, t, src_dir_fd=src, dst_dir_fd=fd, follow_symlinks=False)
+                    ),
+                    name,
+                    fd,
+                )
             finally:
                 os.close(src)
             return
         made: list[int] = []
-        tmp = self._temporary(fd, lambda t: made.append(os.open(t, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)))
+        tmp = self._temporary(
+            fd,
+            lambda t: made.append(
+                os.open(
+                    t, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd
+                )
+            ),
+        )
         try:
             with self._tree.open(path) as src_file:
                 copy_content(src_file, made[0], self._tree.real_path(path) is not None)
@@ -317,7 +334,9 @@ class LocalExporter:
             finally:
                 os.close(root)
         except OSError as e:
-            raise ExportError(f"cannot write {self._dest}: {e.filename or ''} {e.strerror}".replace(":  ", ": ")) from e
+            raise ExportError(
+                f"cannot write {self._dest}: {e.filename or ''} {e.strerror}".replace(":  ", ": ")
+            ) from e
         return {}
 
     def _write(self, root: int) -> None:
@@ -341,14 +360,18 @@ class LocalExporter:
                 if part.subdir:
                     os.fchmod(fd, 0o755)
                 if writer.skipped and self._env.note is not None:
-                    self._env.note(f"{len(writer.skipped)} device files were not exported, the first is {writer.skipped[0]}")
+                    self._env.note(
+                        f"{len(writer.skipped)} device files were not exported, the first is {writer.skipped[0]}"
+                    )
             finally:
                 os.close(fd)
 
     def _extra(self, fd: int, name: str, raw: bytes) -> None:
         tmp = f".lapstrake-{os.getpid()}.tmp"
         remove_at(tmp, fd)
-        out = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
+        out = os.open(
+            tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd
+        )
         with os.fdopen(out, "wb") as f:
             f.write(raw)
             f.flush()
@@ -402,7 +425,9 @@ class TarExporter:
 
 def kept_xattr(name: str) -> bool:
     """Capabilities and what users set; a ``=`` in a name can't be told from the value's in PAX."""
-    return name == "security.capability" or (name.startswith("user.") and not name.startswith("user.overlay.") and "=" not in name)
+    return name == "security.capability" or (
+        name.startswith("user.") and not name.startswith("user.overlay.") and "=" not in name
+    )
 
 
 _SPECIAL = {CHAR: b"3", BLOCK: b"4", FIFO: b"6"}

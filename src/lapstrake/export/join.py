@@ -50,7 +50,9 @@ def _history(config: Mapping[str, Any], layers: int) -> list[dict[str, Any]]:
             surplus -= 1
     created = config.get("created")
     while surplus < 0:
-        history.append({**({"created": created} if created else {}), "created_by": "unknown", "comment": FILLER})
+        history.append(
+            {**({"created": created} if created else {}), "created_by": "unknown", "comment": FILLER}
+        )
         surplus += 1
     return history
 
@@ -78,7 +80,11 @@ def assemble_image(
     annotations, descriptor_annotations = sorted(annotations), tuple(sorted(descriptor_annotations))
     if not oci and (annotations or descriptor_annotations):
         raise ExportError('cannot export annotations with "oci-mediatypes=false"')
-    full = {**config, "rootfs": {"type": "layers", "diff_ids": list(diff_ids)}, "history": _history(config, len(layers))}
+    full = {
+        **config,
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+        "history": _history(config, len(layers)),
+    }
     raw_config = codec.dumps(full)
     stack = tuple(layer_descriptor(d, oci=oci, keep_nondist=keep_nondist) for d in layers)
     config_desc = Descriptor(OCI_CONFIG if oci else DOCKER_CONFIG, digest_of(raw_config), len(raw_config))

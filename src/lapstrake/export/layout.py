@@ -16,7 +16,7 @@ from .tarout import TarOut
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any, BinaryIO
+    from typing import IO, Any, BinaryIO
 
     from .base import Blobs, BuiltResult, ExportEnv
     from .options import ImageOptions
@@ -37,7 +37,11 @@ def named_descriptors(result: BuiltResult, names: Iterable[str]) -> tuple[Descri
     out = []
     for name in names:
         full = with_tag(name)
-        out.append(replace(top, annotations=tuple(sorted({**base, IMAGE_NAME: full, REF_NAME: tag_of(full)}.items()))))
+        out.append(
+            replace(
+                top, annotations=tuple(sorted({**base, IMAGE_NAME: full, REF_NAME: tag_of(full)}.items()))
+            )
+        )
     return tuple(out) or (replace(top, annotations=tuple(sorted(base.items()))),)
 
 
@@ -46,7 +50,7 @@ def index_json(entries: Sequence[dict[str, Any]]) -> bytes:
     return codec.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)})
 
 
-def write_tar(out: BinaryIO, top: Descriptor, blobs: Blobs, extra: dict[str, bytes]) -> None:
+def write_tar(out: IO[bytes], top: Descriptor, blobs: Blobs, extra: dict[str, bytes]) -> None:
     """Entries sorted by name; uid, gid and mtime 0.  ``extra``: files at the top, by name."""
     tar = TarOut(out)
     found = sorted({d.digest: d for d, _ in walk(top, blobs)}.values(), key=lambda d: d.digest)
@@ -86,7 +90,12 @@ class LayoutTar:
             self._file.fill(lambda out: self._write(out, result))
 
     def _write(self, out: BinaryIO, result: BuiltResult) -> None:
-        write_tar(out, result.descriptor, ResultBlobs(result, self._env.content, self._env.fetch), self.extra(result))
+        write_tar(
+            out,
+            result.descriptor,
+            ResultBlobs(result, self._env.content, self._env.fetch),
+            self.extra(result),
+        )
 
     def commit(self) -> dict[str, Any]:
         """Rename into place."""
@@ -129,7 +138,10 @@ class LayoutDirectory:
 
 def metadata(result: BuiltResult, names: Sequence[str]) -> dict[str, Any]:
     """The exporter's part of the metadata file (spec cli.md §2.9)."""
-    out: dict[str, Any] = {"containerimage.digest": result.descriptor.digest, "containerimage.descriptor": result.descriptor.to_json()}
+    out: dict[str, Any] = {
+        "containerimage.digest": result.descriptor.digest,
+        "containerimage.descriptor": result.descriptor.to_json(),
+    }
     if len(result.images) == 1:
         out["containerimage.config.digest"] = result.images[0].config_digest
     if names:
@@ -232,4 +244,3 @@ class LayoutBlobs:
             return open(self._path(digest), "rb")
         except FileNotFoundError:
             raise ExportError(f"content of {digest} is missing") from None
-

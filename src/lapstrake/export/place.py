@@ -61,7 +61,9 @@ class OneFile:
             for n in range(1000):
                 self._tmp = os.path.join(parent, f".{name[:200]}.{os.getpid()}.{n}.tmp")
                 try:
-                    fd = os.open(self._tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+                    fd = os.open(
+                        self._tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+                    )
                     break
                 except FileExistsError:
                     continue

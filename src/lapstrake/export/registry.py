@@ -65,7 +65,9 @@ class Push:
     ``known``: repositories of the same registry that hold all blobs already.
     """
 
-    def __init__(self, top: Descriptor, blobs: LazyBlobs, client: PushClient, target: Target, known: Sequence[str] = ()) -> None:
+    def __init__(
+        self, top: Descriptor, blobs: LazyBlobs, client: PushClient, target: Target, known: Sequence[str] = ()
+    ) -> None:
         from ..oci.reference import Reference
 
         self._top = top
@@ -157,7 +159,9 @@ def in_parallel(work: Callable[[Descriptor], None], items: Sequence[Descriptor],
                 with lock:
                     errors.append(e)
 
-    threads = [threading.Thread(target=run, name=f"push-{n}", daemon=True) for n in range(min(limit, len(items)))]
+    threads = [
+        threading.Thread(target=run, name=f"push-{n}", daemon=True) for n in range(min(limit, len(items)))
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -172,7 +176,13 @@ def in_parallel(work: Callable[[Descriptor], None], items: Sequence[Descriptor],
         raise errors[0]
 
 
-def start_pushes(top: Descriptor, blobs: LazyBlobs, targets: Sequence[Target], client: Callable[[str, bool], Any], insecure: bool = False) -> list[Push]:
+def start_pushes(
+    top: Descriptor,
+    blobs: LazyBlobs,
+    targets: Sequence[Target],
+    client: Callable[[str, bool], Any],
+    insecure: bool = False,
+) -> list[Push]:
     """Upload to every target; later repositories of a registry mount from earlier ones."""
     if top.media_type not in INDEXES and top.media_type not in MANIFESTS:
         raise ExportError(f"cannot push media type {top.media_type}")
@@ -187,9 +197,23 @@ def start_pushes(top: Descriptor, blobs: LazyBlobs, targets: Sequence[Target], c
     return pushes
 
 
-def push(result: BuiltResult, names: Sequence[str], client: Callable[[str, bool], Any], content: Blobs, *, by_digest: bool = False, insecure: bool = False) -> None:
+def push(
+    result: BuiltResult,
+    names: Sequence[str],
+    client: Callable[[str, bool], Any],
+    content: Blobs,
+    *,
+    by_digest: bool = False,
+    insecure: bool = False,
+) -> None:
     """Push a result under several names; no tag moves until everything is there."""
-    for item in start_pushes(result.descriptor, ResultBlobs(result, content), targets_of(names, by_digest=by_digest), client, insecure):
+    for item in start_pushes(
+        result.descriptor,
+        ResultBlobs(result, content),
+        targets_of(names, by_digest=by_digest),
+        client,
+        insecure,
+    ):
         item.finish()
 
 
@@ -220,7 +244,9 @@ class RegistryExporter:
         """Upload all but the top manifest."""
         self._result = result
         blobs = ResultBlobs(result, self._env.content, self._env.fetch)
-        self._pushes = start_pushes(result.descriptor, blobs, self._targets, self._client, self._options.insecure)
+        self._pushes = start_pushes(
+            result.descriptor, blobs, self._targets, self._client, self._options.insecure
+        )
 
     def commit(self) -> dict[str, Any]:
         """Move the tags."""

@@ -36,7 +36,9 @@ class StoredImage(Value):
 
     def encode(self) -> bytes:
         """As it is stored: the descriptor with two more members."""
-        return codec.dumps({**self.descriptor.to_json(), "created": self.created, "sources": dict(self.sources)})
+        return codec.dumps(
+            {**self.descriptor.to_json(), "created": self.created, "sources": dict(self.sources)}
+        )
 
 
 def decode(name: str, raw: bytes) -> StoredImage:
@@ -99,8 +101,13 @@ class ImageStore:
             names.append(f"{self._options.dangling_prefix}@{result.descriptor.digest}")
         if self._options.name_canonical:
             names += [f"{reference(n).name}@{result.descriptor.digest}" for n in self._names]
-        sources = tuple(sorted({s for i in result.images for s in i.lazy_sources if not self._env.content.has(s[0])}))
-        put_names(self._env.index, [StoredImage(n, result.descriptor, result.created, sources) for n in dict.fromkeys(names)])
+        sources = tuple(
+            sorted({s for i in result.images for s in i.lazy_sources if not self._env.content.has(s[0])})
+        )
+        put_names(
+            self._env.index,
+            [StoredImage(n, result.descriptor, result.created, sources) for n in dict.fromkeys(names)],
+        )
         return metadata(result, self._options.names)
 
     def abort(self) -> None:

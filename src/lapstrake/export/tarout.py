@@ -10,7 +10,7 @@ from ..errors import ExportError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import BinaryIO
+    from typing import IO, BinaryIO
 
 BLOCK = 1 << 20
 _OCTAL8 = 0o7777777
@@ -21,7 +21,16 @@ def _octal(value: int, width: int) -> bytes:
     return b"%0*o\0" % (width - 1, value)
 
 
-def header(name: bytes, kind: bytes, mode: int, size: int, mtime: int, ids: tuple[int, int] = (0, 0), link: bytes = b"", rdev: tuple[int, int] = (0, 0)) -> bytes:
+def header(
+    name: bytes,
+    kind: bytes,
+    mode: int,
+    size: int,
+    mtime: int,
+    ids: tuple[int, int] = (0, 0),
+    link: bytes = b"",
+    rdev: tuple[int, int] = (0, 0),
+) -> bytes:
     """One ustar block; fields that don't fit must come by PAX and are cut or zeroed here."""
     ids = (ids[0] if ids[0] <= _OCTAL8 else 0, ids[1] if ids[1] <= _OCTAL8 else 0)
     size = size if size <= _OCTAL12 else 0
@@ -49,10 +58,21 @@ def pax_records(records: Iterable[tuple[bytes, bytes]]) -> bytes:
 class TarOut:
     """Writes entries to a stream.  The caller closes the stream."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: IO[bytes]) -> None:
         self._out = out
 
-    def _head(self, name: str, kind: bytes, mode: int, size: int, mtime: int, ids: tuple[int, int], link: str, rdev: tuple[int, int], xattrs: Iterable[tuple[str, bytes]]) -> None:
+    def _head(
+        self,
+        name: str,
+        kind: bytes,
+        mode: int,
+        size: int,
+        mtime: int,
+        ids: tuple[int, int],
+        link: str,
+        rdev: tuple[int, int],
+        xattrs: Iterable[tuple[str, bytes]],
+    ) -> None:
         raw, target = name.encode("utf-8", "surrogateescape"), link.encode("utf-8", "surrogateescape")
         pax: list[tuple[bytes, bytes]] = []
         if ids[1] > _OCTAL8:
@@ -71,14 +91,34 @@ class TarOut:
         if pax:
             body = pax_records(pax)
             tail = raw.rstrip(b"/").rsplit(b"/", 1)[-1]
-            self._out.write(header(b"PaxHeaders.0/" + tail[:86], b"x", 0, len(body), 0) + body + b"\0" * (-len(body) % 512))
+            self._out.write(
+                header(b"PaxHeaders.0/" + tail[:86], b"x", 0, len(body), 0)
+                + body
+                + b"\0" * (-len(body) % 512)
+            )
         self._out.write(header(raw, kind, mode, size, mtime, ids, target, rdev))
 
-    def directory(self, name: str, mode: int = 0o755, mtime: int = 0, ids: tuple[int, int] = (0, 0), xattrs: Iterable[tuple[str, bytes]] = ()) -> None:
+    def directory(
+        self,
+        name: str,
+        mode: int = 0o755,
+        mtime: int = 0,
+        ids: tuple[int, int] = (0, 0),
+        xattrs: Iterable[tuple[str, bytes]] = (),
+    ) -> None:
         """A directory; ``name`` without the trailing slash."""
         self._head(name + "/", b"5", mode, 0, mtime, ids, "", (0, 0), xattrs)
 
-    def file(self, name: str, size: int, stream: BinaryIO, mode: int = 0o644, mtime: int = 0, ids: tuple[int, int] = (0, 0), xattrs: Iterable[tuple[str, bytes]] = ()) -> None:
+    def file(
+        self,
+        name: str,
+        size: int,
+        stream: BinaryIO,
+        mode: int = 0o644,
+        mtime: int = 0,
+        ids: tuple[int, int] = (0, 0),
+        xattrs: Iterable[tuple[str, bytes]] = (),
+    ) -> None:
         """A regular file of exactly ``size`` bytes read from ``stream``."""
         self._head(name, b"0", mode, size, mtime, ids, "", (0, 0), xattrs)
         left = size
@@ -91,7 +131,16 @@ class TarOut:
         if size % 512:
             self._out.write(b"\0" * (-size % 512))
 
-    def special(self, name: str, kind: bytes, mode: int, mtime: int = 0, ids: tuple[int, int] = (0, 0), link: str = "", rdev: tuple[int, int] = (0, 0)) -> None:
+    def special(
+        self,
+        name: str,
+        kind: bytes,
+        mode: int,
+        mtime: int = 0,
+        ids: tuple[int, int] = (0, 0),
+        link: str = "",
+        rdev: tuple[int, int] = (0, 0),
+    ) -> None:
         """Anything without content: hard link ``1``, symlink ``2``, devices ``3`` ``4``, fifo ``6``."""
         self._head(name, kind, mode, 0, mtime, ids, link, rdev, ())
 

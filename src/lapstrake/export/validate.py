@@ -106,7 +106,9 @@ class _Check:
         if doc.get("schemaVersion") != 2:
             self.faults.append(f"{desc.digest}: schemaVersion is not 2")
         if doc.get("mediaType", desc.media_type) != desc.media_type:
-            self.faults.append(f"{desc.digest}: mediaType {doc.get('mediaType')!r} in the document, {desc.media_type!r} in its descriptor")
+            self.faults.append(
+                f"{desc.digest}: mediaType {doc.get('mediaType')!r} in the document, {desc.media_type!r} in its descriptor"
+            )
         try:
             below = children(desc, raw)
         except BuildError as e:
@@ -141,7 +143,13 @@ class _Check:
         config_desc, layers = below[0], below[1:]
         raw = self.bytes_of(config_desc)
         media = [d.media_type for d in (config_desc, *layers)]
-        family = ".docker." if desc.media_type == DOCKER_MANIFEST else ".oci." if desc.media_type == OCI_MANIFEST else ""
+        family = (
+            ".docker."
+            if desc.media_type == DOCKER_MANIFEST
+            else ".oci."
+            if desc.media_type == OCI_MANIFEST
+            else ""
+        )
         if is_attestation(desc) or doc.get("artifactType"):
             for layer in layers:
                 self.bytes_of(layer)
@@ -159,11 +167,15 @@ class _Check:
         rootfs = config.get("rootfs")
         diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
         if not isinstance(diff_ids, list) or len(diff_ids) != len(layers):
-            self.faults.append(f"{config_desc.digest}: {len(diff_ids or ())} diff_ids for {len(layers)} layers")
+            self.faults.append(
+                f"{config_desc.digest}: {len(diff_ids or ())} diff_ids for {len(layers)} layers"
+            )
             diff_ids = []
         history = [h for h in config.get("history") or () if isinstance(h, dict) and not h.get("empty_layer")]
         if config.get("history") and len(history) != len(layers):
-            self.faults.append(f"{config_desc.digest}: {len(history)} history entries for {len(layers)} layers")
+            self.faults.append(
+                f"{config_desc.digest}: {len(history)} history entries for {len(layers)} layers"
+            )
         for layer, diff_id in zip(layers, diff_ids, strict=False):
             self.layer(layer, str(diff_id))
 

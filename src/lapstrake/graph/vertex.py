@@ -60,7 +60,16 @@ class Vertex:
 
     __slots__ = ("digest", "ignore_cache", "inputs", "name", "op", "op_digest", "span", "stage")
 
-    def __init__(self, op: Op, inputs: tuple[Vertex, ...], name: str, *, span: Span | None = None, ignore_cache: bool = False, stage: str = "") -> None:
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Vertex, ...],
+        name: str,
+        *,
+        span: Span | None = None,
+        ignore_cache: bool = False,
+        stage: str = "",
+    ) -> None:
         self.op = op
         self.inputs = inputs
         self.name = name
@@ -68,7 +77,9 @@ class Vertex:
         self.ignore_cache = ignore_cache
         self.stage = stage
         self.op_digest = op_key(op)
-        self.digest = "sha256:" + sha256(encode((RECIPE, self.op_digest, tuple(i.digest for i in inputs)))).hexdigest()
+        self.digest: str = (
+            "sha256:" + sha256(encode((RECIPE, self.op_digest, tuple(i.digest for i in inputs)))).hexdigest()
+        )
 
     def __hash__(self) -> int:
         return hash(self.digest)

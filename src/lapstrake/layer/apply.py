@@ -39,7 +39,15 @@ class ApplyStats(Value):
     skipped: int = 0
 
 
-def apply(stream: Stream, dest_dir: str, *, limit_bytes: int, can_chown: bool = True, userxattr: bool = False, idmap: IdMap | None = None) -> ApplyStats:
+def apply(
+    stream: Stream,
+    dest_dir: str,
+    *,
+    limit_bytes: int,
+    can_chown: bool = True,
+    userxattr: bool = False,
+    idmap: IdMap | None = None,
+) -> ApplyStats:
     """Extract the tar ``stream`` into ``dest_dir``, an existing, empty directory of ours.
 
     ``limit_bytes`` bounds the tar (headers and content).  Without ``can_chown``, ownership and
@@ -216,7 +224,9 @@ class _Extraction:
             os.mkdir(name, 0o700, dir_fd=fd)
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                hide = self._make_way(fd, name)  # a deletion, then a new directory: nothing below shines through
+                hide = self._make_way(
+                    fd, name
+                )  # a deletion, then a new directory: nothing below shines through
                 os.mkdir(name, 0o700, dir_fd=fd)
         deeper = os.open(name, _DIR_FLAGS, dir_fd=fd)
         try:
@@ -241,7 +251,9 @@ class _Extraction:
             source = -1
         try:
             if source < 0 or not _exists(source, target[-1]):
-                raise StoreError(f"{h.raw_name!r} is a hard link to {h.linkname!r}, which is not in this layer")
+                raise StoreError(
+                    f"{h.raw_name!r} is a hard link to {h.linkname!r}, which is not in this layer"
+                )
             if _same_file(source, target[-1], fd, name):
                 return
             self._make_way(fd, name)
@@ -388,7 +400,10 @@ def _exists(fd: int, name: str) -> bool:
 
 def _same_file(fd: int, name: str, other_fd: int, other: str) -> bool:
     try:
-        a, b = os.stat(name, dir_fd=fd, follow_symlinks=False), os.stat(other, dir_fd=other_fd, follow_symlinks=False)
+        a, b = (
+            os.stat(name, dir_fd=fd, follow_symlinks=False),
+            os.stat(other, dir_fd=other_fd, follow_symlinks=False),
+        )
     except FileNotFoundError:
         return False
     return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)

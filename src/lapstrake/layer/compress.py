@@ -98,7 +98,7 @@ class Compressor:
             return b""
         out = self._block(bytes(self._buffer)) if self._buffer or self._head else b""
         self._buffer.clear()
-        out += self._engine.flush()
+        out += bytes(self._engine.flush())
         if self.compression == GZIP:
             out += self._crc.to_bytes(4, "little") + (self._length & 0xFFFFFFFF).to_bytes(4, "little")
         return out
@@ -124,7 +124,9 @@ def _zstd_engine(level: int | None) -> Any:
     zstandard = _zstandard()
     if level is not None and not 0 <= level <= 22:
         raise StoreError(f"zstd has no level {level}", hint="use 0 to 22")
-    params = zstandard.ZstdCompressor(level=1 if level is None else level, threads=0, write_checksum=True, write_content_size=False)
+    params = zstandard.ZstdCompressor(
+        level=1 if level is None else level, threads=0, write_checksum=True, write_content_size=False
+    )
     return params.compressobj()
 
 
@@ -132,21 +134,29 @@ def _zstandard() -> Any:
     try:
         import zstandard
     except ImportError:
-        raise StoreError("zstd needs the package zstandard", hint="pip install zstandard, or use compression=gzip") from None
+        raise StoreError(
+            "zstd needs the package zstandard", hint="pip install zstandard, or use compression=gzip"
+        ) from None
     return zstandard
 
 
 def gzip_engine_name() -> str:
     """What makes our default gzip: part of a layer's record, since its bytes depend on it."""
     try:
-        import isal.isal_zlib  # only whether it is there
+        import isal.isal_zlib  # noqa: F401 - only whether it is there
     except ImportError:
         return "zlib"
     return "isal"
 
 
 def pack(
-    entries: Iterable[Entry], writer: Sink, compression: str = GZIP, level: int | None = None, epoch: int | None = None, *, clamp: bool = True
+    entries: Iterable[Entry],
+    writer: Sink,
+    compression: str = GZIP,
+    level: int | None = None,
+    epoch: int | None = None,
+    *,
+    clamp: bool = True,
 ) -> PackResult:
     """Write entries as a layer blob.  This thread reads files and hashes the tar, a second one
     compresses and writes.  ``writer`` must be a fresh one; committing it is the caller's."""

@@ -41,7 +41,9 @@ def changes(dirpath: str, *, uid_map: IdMap | None = None) -> Iterator[Entry]:
                 continue
             if entry.node.kind == DIR:
                 if len(stack) >= MAX_DEPTH:
-                    raise StoreError(f"directories nested more than {MAX_DEPTH} deep in a layer: {entry.path[:200]}…")
+                    raise StoreError(
+                        f"directories nested more than {MAX_DEPTH} deep in a layer: {entry.path[:200]}…"
+                    )
                 deeper = os.open(item.name, _DIR_FLAGS, dir_fd=fd)
                 stack.append((entry.path + "/", deeper, _scan(deeper), _holds_marked(deeper)))
             yield entry
@@ -72,7 +74,14 @@ def _holds_marked(fd: int) -> bool:
     return False
 
 
-def _entry(tree: DirView, prefix: str, fd: int, item: os.DirEntry[str], marked: bool, links: dict[tuple[int, int], str]) -> Entry | None:
+def _entry(
+    tree: DirView,
+    prefix: str,
+    fd: int,
+    item: os.DirEntry[str],
+    marked: bool,
+    links: dict[tuple[int, int], str],
+) -> Entry | None:
     name = item.name
     path = prefix + name
     st = item.stat(follow_symlinks=False)
@@ -82,13 +91,19 @@ def _entry(tree: DirView, prefix: str, fd: int, item: os.DirEntry[str], marked: 
     if stat.S_ISSOCK(mode):
         return None
     if name.startswith(".wh."):
-        raise StoreError(f"a file named {path} cannot be stored in a layer: names starting with .wh. mean deletions", hint="rename or remove it in the step that makes it")
+        raise StoreError(
+            f"a file named {path} cannot be stored in a layer: names starting with .wh. mean deletions",
+            hint="rename or remove it in the step that makes it",
+        )
     xattrs, marks = read_xattrs(f"/proc/self/fd/{fd}/{name}")
     if marks:
         if marked and stat.S_ISREG(mode) and "overlay.whiteout" in marks:
             return Entry(path, _WHITEOUT, "", True)
         if "overlay.redirect" in marks or "overlay.metacopy" in marks:
-            raise StoreError(f"{path} was written by overlayfs with redirect_dir or metacopy; its layer cannot be read", hint="mount with redirect_dir=off,metacopy=off")
+            raise StoreError(
+                f"{path} was written by overlayfs with redirect_dir or metacopy; its layer cannot be read",
+                hint="mount with redirect_dir=off,metacopy=off",
+            )
     link = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(mode) else ""
     node = make_node(st, xattrs, marks, link, tree.idmap)
     if node.inode is not None:
@@ -110,6 +125,6 @@ def is_empty(dirpath: str) -> bool:
 
 def size(dirpath: str) -> int:
     """Bytes of the regular files in a layer directory, hard links once."""
-    return sum(e.node.size for e in changes(dirpath) if e.node.kind == FILE and not e.hardlink and not e.whiteout)
-
-
+    return sum(
+        e.node.size for e in changes(dirpath) if e.node.kind == FILE and not e.hardlink and not e.whiteout
+    )

@@ -38,10 +38,14 @@ def record(rel: str, node: Node, content: str) -> str:
     size = node.size if kind == FILE else 0
     link = node.linkname if kind == SYMLINK else ""
     dev = f"{node.rdev[0]}:{node.rdev[1]}" if kind in (CHAR, BLOCK) else ""
-    attrs = ",".join(f"{k}={v.hex()}" for k, v in sorted(node.xattrs) if keyed_xattr(k)) if node.xattrs else ""
+    attrs = (
+        ",".join(f"{k}={v.hex()}" for k, v in sorted(node.xattrs) if keyed_xattr(k)) if node.xattrs else ""
+    )
     # A symlink has no mode of its own; file systems disagree about what to report.
     mode = 0o777 if kind == SYMLINK else node.mode
-    return f"{rel}\0{_KIND[kind]}\0{mode:o}\0{node.uid}:{node.gid}\0{size}\0{link}\0{dev}\0{attrs}\0{content}\n"
+    return (
+        f"{rel}\0{_KIND[kind]}\0{mode:o}\0{node.uid}:{node.gid}\0{size}\0{link}\0{dev}\0{attrs}\0{content}\n"
+    )
 
 
 def stream_digest(stream: BinaryIO) -> bytes:

@@ -372,7 +372,9 @@ def _outermost(found: set[str]) -> list[str]:
 
 
 def _not_found(tree: Tree, spec: CopySpec, path: str) -> BuildError:
-    message = f'failed to compute cache key: failed to calculate checksum of ref {spec.ref}: "/{path}": not found'
+    message = (
+        f'failed to compute cache key: failed to calculate checksum of ref {spec.ref}: "/{path}": not found'
+    )
     why: Callable[[str], str | None] | None = getattr(tree, "why_excluded", None)
     reason = why(path) if why is not None else None
     if reason:

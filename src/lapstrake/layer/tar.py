@@ -46,11 +46,24 @@ def _field(mode: int, uid: int, gid: int, size: int, mtime: int) -> bytes:
     return b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
 
 
-def _header(name: bytes, fields: bytes, kind: bytes, link: bytes = b"", dev: tuple[int, int] = (0, 0), prefix: bytes = b"") -> bytes:
+def _header(
+    name: bytes,
+    fields: bytes,
+    kind: bytes,
+    link: bytes = b"",
+    dev: tuple[int, int] = (0, 0),
+    prefix: bytes = b"",
+) -> bytes:
     """One 512-byte header.  adler32's low half is 1 + the sum of the bytes: the quickest checksum."""
     fields_kind = kind if not link else kind + link
     device = b"%07o\0%07o\0" % dev
-    total = (adler32(name) & 0xFFFF) + (adler32(fields) & 0xFFFF) + (adler32(fields_kind) & 0xFFFF) + (adler32(device) & 0xFFFF) - 4
+    total = (
+        (adler32(name) & 0xFFFF)
+        + (adler32(fields) & 0xFFFF)
+        + (adler32(fields_kind) & 0xFFFF)
+        + (adler32(device) & 0xFFFF)
+        - 4
+    )
     total += _TAIL_SUM + 256  # the checksum field itself counts as eight spaces
     if prefix:
         total += (adler32(prefix) & 0xFFFF) - 1
@@ -143,7 +156,9 @@ class _Sink:
             self.parts, self.held = [], 0
 
 
-def write(entries: Iterable[Entry], out: Callable[[bytes], object], *, epoch: int | None = None, clamp: bool = False) -> None:
+def write(
+    entries: Iterable[Entry], out: Callable[[bytes], object], *, epoch: int | None = None, clamp: bool = False
+) -> None:
     """Write a layer tar to ``out``, in pieces of about a MiB.
 
     ``epoch`` replaces every modification time, or with ``clamp`` only later ones.  Times are whole
@@ -174,7 +189,16 @@ def write(entries: Iterable[Entry], out: Callable[[bytes], object], *, epoch: in
             link = encode(node.linkname)
         elif kind == b"5":
             name += b"/"
-        if len(name) <= 100 and not node.xattrs and kind in b"05" and size <= _MAX_SIZE and 0 <= mtime <= _MAX_SIZE and 0 <= node.uid <= _MAX_ID and 0 <= node.gid <= _MAX_ID and name.isascii():
+        if (
+            len(name) <= 100
+            and not node.xattrs
+            and kind in b"05"
+            and size <= _MAX_SIZE
+            and 0 <= mtime <= _MAX_SIZE
+            and 0 <= node.uid <= _MAX_ID
+            and 0 <= node.gid <= _MAX_ID
+            and name.isascii()
+        ):
             add(_header(name, _field(node.mode, node.uid, node.gid, size, mtime), kind))
         else:
             add(_slow_header(name, node, kind, size, mtime, link))
@@ -245,7 +269,17 @@ class TarHeader(Value):
 
 
 HARDLINK = "link"
-_KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARDLINK, b"2": SYMLINK, b"3": CHAR, b"4": BLOCK, b"5": DIR, b"6": FIFO}
+_KINDS = {
+    b"0": FILE,
+    b"\0": FILE,
+    b"7": FILE,
+    b"1": HARDLINK,
+    b"2": SYMLINK,
+    b"3": CHAR,
+    b"4": BLOCK,
+    b"5": DIR,
+    b"6": FIFO,
+}
 
 
 class EntryReader:
@@ -381,7 +415,9 @@ def read(stream: Stream) -> Iterator[tuple[TarHeader, EntryReader]]:
 
 def _parse(block: bytes, kind: bytes, size: int, pax: dict[str, bytes]) -> TarHeader | None:
     if kind == b"S" or "GNU.sparse.major" in pax or "GNU.sparse.map" in pax or "GNU.sparse.size" in pax:
-        raise StoreError("the tar holds a sparse file, which is not supported", hint="repack the layer without --sparse")
+        raise StoreError(
+            "the tar holds a sparse file, which is not supported", hint="repack the layer without --sparse"
+        )
     what = _KINDS.get(kind)
     if what is None:
         if kind in b"VXNDM":  # volume labels and other vendors' notes
@@ -392,11 +428,19 @@ def _parse(block: bytes, kind: bytes, size: int, pax: dict[str, bytes]) -> TarHe
     if ustar and block[345] and block[257:265] != b"ustar  \0":
         name = _text(block[345:500]) + "/" + name
     link = _text(block[157:257]) if what in (HARDLINK, SYMLINK) else ""
-    uid, gid, mtime_ns = _number(block[108:116]), _number(block[116:124]), _number(block[136:148]) * 1_000_000_000
+    uid, gid, mtime_ns = (
+        _number(block[108:116]),
+        _number(block[116:124]),
+        _number(block[136:148]) * 1_000_000_000,
+    )
     xattrs: tuple[tuple[str, bytes], ...] = ()
     if pax:
         name = pax["path"].decode("utf-8", "surrogateescape") if "path" in pax else name
-        link = pax["linkpath"].decode("utf-8", "surrogateescape") if "linkpath" in pax and what in (HARDLINK, SYMLINK) else link
+        link = (
+            pax["linkpath"].decode("utf-8", "surrogateescape")
+            if "linkpath" in pax and what in (HARDLINK, SYMLINK)
+            else link
+        )
         uid, gid = _pax_int(pax, "uid", uid), _pax_int(pax, "gid", gid)
         size = _pax_int(pax, "size", size)
         if "mtime" in pax:
@@ -409,7 +453,19 @@ def _parse(block: bytes, kind: bytes, size: int, pax: dict[str, bytes]) -> TarHe
     if what != FILE:
         size = 0  # whatever it says: such entries have no content
     rdev = (_number(block[329:337]), _number(block[337:345])) if what in (CHAR, BLOCK) and ustar else (0, 0)
-    return TarHeader(_clean(name), what, _number(block[100:108]) & 0o7777, uid, gid, size, mtime_ns, link, rdev, xattrs, name)
+    return TarHeader(
+        _clean(name),
+        what,
+        _number(block[100:108]) & 0o7777,
+        uid,
+        gid,
+        size,
+        mtime_ns,
+        link,
+        rdev,
+        xattrs,
+        name,
+    )
 
 
 def _clean(name: str) -> str:
@@ -435,5 +491,3 @@ def _pax_time(value: bytes) -> int:
         raise StoreError("the tar has a malformed PAX mtime")
     ns = int(whole) * 1_000_000_000
     return ns - int(digits) if whole.startswith(b"-") else ns + int(digits)
-
-

@@ -19,7 +19,9 @@ def dumps(obj: object) -> bytes:
     import json
 
     try:
-        return json.dumps(obj, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+        return json.dumps(
+            obj, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        ).encode()
     except UnicodeEncodeError:  # lone surrogates (names that are not UTF-8) can only be written as escapes
         return json.dumps(obj, allow_nan=False, sort_keys=True, separators=(",", ":")).encode("ascii")
 
@@ -40,7 +42,9 @@ def loads(raw: bytes, what: str = "document", limit: int = MAX_DOCUMENT) -> dict
     import json
 
     if len(raw) > limit:
-        raise ResolveError(f"{what} is too large: {len(raw)} bytes, the limit is {limit}", code="SIZE_INVALID")
+        raise ResolveError(
+            f"{what} is too large: {len(raw)} bytes, the limit is {limit}", code="SIZE_INVALID"
+        )
     try:
         value = json.loads(raw.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as err:

@@ -60,5 +60,7 @@ def compression_of(media_type: str) -> str:
 def layer_media_type(compression: str, *, oci: bool = True) -> str:
     """The layer media type of one family."""
     if oci:
-        return {"gzip": OCI_LAYER_GZIP, "estargz": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}.get(compression, OCI_LAYER)
+        return {"gzip": OCI_LAYER_GZIP, "estargz": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}.get(
+            compression, OCI_LAYER
+        )
     return {"gzip": DOCKER_LAYER_GZIP, "zstd": DOCKER_LAYER_ZSTD}.get(compression, DOCKER_LAYER)

@@ -50,16 +50,25 @@ class Verifier:
         """Take the next bytes; more than was promised is an error before they are used."""
         self.size += len(chunk)
         if 0 <= self.expected < self.size:
-            raise ResolveError(f"{self.digest}: content is larger than its descriptor says ({self.expected} bytes)", code="SIZE_INVALID")
+            raise ResolveError(
+                f"{self.digest}: content is larger than its descriptor says ({self.expected} bytes)",
+                code="SIZE_INVALID",
+            )
         self.update_hash(chunk)
 
     def finish(self) -> None:
         """Raise ResolveError unless size and digest are as promised."""
         if 0 <= self.expected != self.size:
-            raise ResolveError(f"{self.digest}: content has {self.size} bytes, its descriptor says {self.expected}", code="SIZE_INVALID")
+            raise ResolveError(
+                f"{self.digest}: content has {self.size} bytes, its descriptor says {self.expected}",
+                code="SIZE_INVALID",
+            )
         found = f"{self._hash.name}:{self._hash.hexdigest()}"
         if found != self.digest:
-            raise ResolveError(f"content does not match its digest: expected {self.digest}, got {found}", code="DIGEST_INVALID")
+            raise ResolveError(
+                f"content does not match its digest: expected {self.digest}, got {found}",
+                code="DIGEST_INVALID",
+            )
 
 
 def verify(data: bytes, digest: str) -> None:

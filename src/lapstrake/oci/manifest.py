@@ -141,7 +141,11 @@ def _kind(doc: dict[str, Any], media_type: str) -> str:
     if not kind:
         kind = OCI_INDEX if "manifests" in doc else OCI_MANIFEST
     if doc.get("schemaVersion") == 1 or "vnd.docker.distribution.manifest.v1" in kind:
-        raise ResolveError("schema 1 manifests are not supported", code="UNSUPPORTED", hint="push the image again with a current tool")
+        raise ResolveError(
+            "schema 1 manifests are not supported",
+            code="UNSUPPORTED",
+            hint="push the image again with a current tool",
+        )
     if kind not in known:
         raise ResolveError(f"unsupported manifest media type {kind[:160]!r}", code="UNSUPPORTED")
     return kind
@@ -161,7 +165,16 @@ def parse(raw: bytes, media_type: str = "") -> Manifest | Index:
         return Index(raw, kind, _list(doc, "manifests"), annotations, subject, artifact)
     if "manifests" in doc or "fsLayers" in doc:
         raise _bad("an image manifest with a list of manifests")
-    return Manifest(raw, kind, parse_descriptor(doc.get("config"), "config"), _list(doc, "layers"), annotations, subject, artifact, _urls(doc))
+    return Manifest(
+        raw,
+        kind,
+        parse_descriptor(doc.get("config"), "config"),
+        _list(doc, "layers"),
+        annotations,
+        subject,
+        artifact,
+        _urls(doc),
+    )
 
 
 def is_attestation(d: Descriptor) -> bool:
@@ -170,7 +183,9 @@ def is_attestation(d: Descriptor) -> bool:
 
 
 def _selectable(d: Descriptor) -> bool:
-    return not is_attestation(d) and (d.platform is None or (d.platform.os, d.platform.arch) != ("unknown", "unknown"))
+    return not is_attestation(d) and (
+        d.platform is None or (d.platform.os, d.platform.arch) != ("unknown", "unknown")
+    )
 
 
 def _matches(found: Platform | None, wanted: Platform) -> bool:
@@ -192,7 +207,12 @@ def choose(index: Index, platform: Platform) -> Descriptor:
         if d.platform is None:
             return d
     have = ", ".join(dict.fromkeys(str(d.platform) for d in entries)) or "none"
-    raise ResolveError("no match for platform in manifest: not found", code="NOT_FOUND", status=404, hint=f"wanted {platform}; the image has: {have}")
+    raise ResolveError(
+        "no match for platform in manifest: not found",
+        code="NOT_FOUND",
+        status=404,
+        hint=f"wanted {platform}; the image has: {have}",
+    )
 
 
 def in_family(layer: Descriptor, *, oci: bool) -> Descriptor:
@@ -210,11 +230,17 @@ def in_family(layer: Descriptor, *, oci: bool) -> Descriptor:
 
 def exported_layer(layer: Descriptor, *, oci: bool) -> Descriptor:
     """As a layer stands in an image: without internal annotations, with none at all in Docker's family."""
-    kept = tuple((k, v) for k, v in layer.annotations if oci and k not in _INTERNAL and not k.startswith(_INTERNAL_PREFIX))
+    kept = tuple(
+        (k, v)
+        for k, v in layer.annotations
+        if oci and k not in _INTERNAL and not k.startswith(_INTERNAL_PREFIX)
+    )
     return replace(in_family(layer, oci=oci), annotations=kept, platform=None)
 
 
-def _extras(annotations: Iterable[tuple[str, str]], subject: Descriptor | None, artifact_type: str) -> dict[str, object]:
+def _extras(
+    annotations: Iterable[tuple[str, str]], subject: Descriptor | None, artifact_type: str
+) -> dict[str, object]:
     out: dict[str, object] = {}
     if notes := dict(annotations):
         out["annotations"] = notes
@@ -235,7 +261,12 @@ def make_manifest(
     if image:
         config = replace(config, media_type=OCI_CONFIG if oci else DOCKER_CONFIG)
     listed = [(exported_layer(d, oci=oci) if image else in_family(d, oci=oci)).to_json() for d in layers]
-    doc: dict[str, object] = {"schemaVersion": 2, "mediaType": kind, "config": config.to_json(), "layers": listed}
+    doc: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": config.to_json(),
+        "layers": listed,
+    }
     if oci:
         doc.update(_extras(annotations, subject, artifact_type))
     raw = codec.dumps(doc)
@@ -248,7 +279,9 @@ def make_index(
 ) -> tuple[bytes, Descriptor]:  # fmt: skip
     """An index (or Docker manifest list) in the order given, and its descriptor."""
     kind = OCI_INDEX if oci else DOCKER_LIST
-    listed = [(d if oci else replace(d, annotations=(), artifact_type="", data="")).to_json() for d in manifests]
+    listed = [
+        (d if oci else replace(d, annotations=(), artifact_type="", data="")).to_json() for d in manifests
+    ]
     doc: dict[str, object] = {"schemaVersion": 2, "mediaType": kind, "manifests": listed}
     if oci:
         doc.update(_extras(annotations, subject, artifact_type))

@@ -12,7 +12,23 @@ _ARCH = {
     "i386": ("386", ""), "i686": ("386", ""),
 }  # fmt: skip
 _OS = {"macos": "darwin"}
-_KNOWN_OS = ("linux", "windows", "darwin", "freebsd", "android", "wasip1", "js", "netbsd", "openbsd", "solaris", "plan9", "aix", "dragonfly", "illumos", "unknown")
+_KNOWN_OS = (
+    "linux",
+    "windows",
+    "darwin",
+    "freebsd",
+    "android",
+    "wasip1",
+    "js",
+    "netbsd",
+    "openbsd",
+    "solaris",
+    "plan9",
+    "aix",
+    "dragonfly",
+    "illumos",
+    "unknown",
+)
 _OK = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -84,7 +100,10 @@ def parse(text: str, host: Platform | None = None) -> Platform:
     if "(" in parts[0] and parts[0].endswith(")"):
         parts[0], version = parts[0][:-1].split("(", 1)
     if not (1 <= len(parts) <= 3) or not all(p and set(p) <= _OK for p in parts):
-        raise UsageError(f'failed to parse platform {text}: "{text}" is an invalid platform specifier', hint="write os/arch[/variant], for example linux/arm64")
+        raise UsageError(
+            f'failed to parse platform {text}: "{text}" is an invalid platform specifier',
+            hint="write os/arch[/variant], for example linux/arm64",
+        )
     if len(parts) == 1:
         word = parts[0].lower()
         if _OS.get(word, word) in _KNOWN_OS:
@@ -98,7 +117,7 @@ _host: Platform | None = None
 
 def set_host(machine: str) -> None:
     """Tell the pure core what machine this is (``os.uname().machine``); done once by ``config``."""
-    global _host
+    global _host  # noqa: PLW0603 - the one fact about this machine the pure core is told
     arch = {"armv7l": "arm/v7", "armv6l": "arm/v6"}.get(machine, machine)
     name, _, variant = arch.partition("/")
     _host = normalize(Platform("linux", name, variant))

@@ -64,7 +64,10 @@ class Reference(Value):
     def with_tag(self, tag: str) -> Reference:
         """The same repository with another tag (empty: none)."""
         if tag and not is_tag(tag):
-            raise UsageError(f"invalid tag format: {tag!r}", hint="a tag is up to 128 letters, digits, '_', '.' and '-', and starts with none of '.' and '-'")
+            raise UsageError(
+                f"invalid tag format: {tag!r}",
+                hint="a tag is up to 128 letters, digits, '_', '.' and '-', and starts with none of '.' and '-'",
+            )
         return replace(self, tag=tag)
 
     def with_digest(self, digest: str) -> Reference:
@@ -107,13 +110,21 @@ def _is_host(text: str) -> bool:
     name, port = text, ""
     if text.startswith("["):  # IPv6 literal
         name, bracket, port = text[1:].partition("]")
-        if not bracket or not name or not frozenset("0123456789abcdefABCDEF:").issuperset(name) or (port and port[0] != ":"):
+        if (
+            not bracket
+            or not name
+            or not frozenset("0123456789abcdefABCDEF:").issuperset(name)
+            or (port and port[0] != ":")
+        ):
             return False
         return not port or _is_port(port[1:])
     name, colon, port = text.partition(":")
     if colon and not _is_port(port):
         return False
-    return all(p and p[0] in _ALNUM and p[-1] in _ALNUM and _ALNUM.issuperset(p.replace("-", "a")) for p in name.split("."))
+    return all(
+        p and p[0] in _ALNUM and p[-1] in _ALNUM and _ALNUM.issuperset(p.replace("-", "a"))
+        for p in name.split(".")
+    )
 
 
 def _is_port(text: str) -> bool:
@@ -122,7 +133,9 @@ def _is_port(text: str) -> bool:
 
 def _invalid(text: str, why: str = "") -> UsageError:
     shown = text if len(text) <= 300 else text[:297] + "..."
-    return UsageError(f"invalid reference format: {why}" if why else f"invalid reference format: {shown!r}", hint=_HINT)
+    return UsageError(
+        f"invalid reference format: {why}" if why else f"invalid reference format: {shown!r}", hint=_HINT
+    )
 
 
 def parse(text: str) -> Reference:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from ..oci.platform import Platform, host_platform
 from ..values import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -19,13 +23,17 @@ class BaseImage(Value):
 class ImageState:
     """Mutable while one stage is lowered, copied when another stage starts from it."""
 
-    def __init__(self, config: dict) -> None:  # type: ignore[type-arg]
+    def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
 
     @classmethod
     def scratch(cls, platform: Platform) -> ImageState:
         """``FROM scratch``."""
-        cfg: dict = {"config": {"WorkingDir": "/"}, "rootfs": {"type": "layers", "diff_ids": []}, "history": []}  # type: ignore[type-arg]
+        cfg: dict[str, Any] = {
+            "config": {"WorkingDir": "/"},
+            "rootfs": {"type": "layers", "diff_ids": []},
+            "history": [],
+        }
         if platform.os != "windows":
             cfg["config"]["Env"] = ["PATH=" + DEFAULT_PATH]
         state = cls(cfg)
@@ -47,7 +55,12 @@ class ImageState:
 
     def set_platform(self, p: Platform) -> None:
         """Write the platform's members, dropping those that no longer apply."""
-        for key, value in (("architecture", p.arch), ("os", p.os), ("variant", p.variant), ("os.version", p.os_version)):
+        for key, value in (
+            ("architecture", p.arch),
+            ("os", p.os),
+            ("variant", p.variant),
+            ("os.version", p.os_version),
+        ):
             if value:
                 self.config[key] = value
             elif key in ("variant", "os.version"):

@@ -171,7 +171,9 @@ class Planner:
         if not image:
             raise DockerfileError(f"base name ({frm.image}) should not be blank", span=frm.span)
         platform = self.from_platform(frm, env)
-        override = self.context_for(image, platform) or (self.context_for(frm.name, platform) if frm.name else None)
+        override = self.context_for(image, platform) or (
+            self.context_for(frm.name, platform) if frm.name else None
+        )
         if override is None:
             other = base_stage(self.df, stage, image)
             if other is not None:
@@ -184,8 +186,9 @@ class Planner:
         if scheme == "stage-image":
             scheme = "image"
         if scheme != "image":
-            state = StageState(stage, platform, ImageState.scratch(platform), self.source(scheme, ident, ident))
-            return state
+            return StageState(
+                stage, platform, ImageState.scratch(platform), self.source(scheme, ident, ident)
+            )
         base = self.base_image(ident, platform, frm.span)
         if base is None:
             return None
@@ -194,7 +197,9 @@ class Planner:
         state.base_layers = base.layers
         if base.layers:
             label = self.label(state, 1, f"FROM {base.ref}")
-            state.root = Vertex(SourceOp("image", base.ref, platform), (), label, span=frm.span, stage=stage.name)
+            state.root = Vertex(
+                SourceOp("image", base.ref, platform), (), label, span=frm.span, stage=stage.name
+            )
         state.image.config["_onbuild"] = list((base.config.get("config") or {}).get("OnBuild") or [])
         return state
 
@@ -229,7 +234,9 @@ class Planner:
 
     def source(self, scheme: str, ident: str, name: str) -> Vertex:
         """A local, git or http source vertex."""
-        label = "[internal] load build context" if ident == "context" else f"[context {name}] load from {scheme}"
+        label = (
+            "[internal] load build context" if ident == "context" else f"[context {name}] load from {scheme}"
+        )
         return Vertex(SourceOp(scheme, ident), (), label)
 
     def label(self, state: StageState, n: int, text: str) -> str:
@@ -238,7 +245,11 @@ class Planner:
         if self.inp.multi:
             p = str(state.platform)
             if state.platform != self.inp.platform:
-                p += "->" + (self.inp.platform.arch if self.inp.platform.os == state.platform.os else str(self.inp.platform))
+                p += "->" + (
+                    self.inp.platform.arch
+                    if self.inp.platform.os == state.platform.os
+                    else str(self.inp.platform)
+                )
             parts.append(p)
         stage = state.stage
         if len(self.df.stages) > 1:
@@ -254,7 +265,7 @@ def _context_key(name: str) -> str:
         full = reference.parse(name).full
     except BuildError:
         return name
-    return full[: -len(":latest")] if full.endswith(":latest") else full
+    return full.removesuffix(":latest")
 
 
 def context_keys(contexts: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
@@ -285,7 +296,26 @@ def lower(inp: PlanInput) -> Plan | NeedsBases:
     state.image.config.pop("_onbuild", None)
     indexes = {s.index for s in needed}
     skipped = tuple(s.name or f"stage-{s.index}" for s in inp.dockerfile.stages if s.index not in indexes)
-    return Plan(inp.platform, state.root, state.image, state.base_layers, skipped, tuple(planner.warnings), tuple(state.layers), tuple(planner.base_configs.items()))
+    return Plan(
+        inp.platform,
+        state.root,
+        state.image,
+        state.base_layers,
+        skipped,
+        tuple(planner.warnings),
+        tuple(state.layers),
+        tuple(planner.base_configs.items()),
+    )
 
 
-__all__ = ["BaseImage", "NeedsBases", "Plan", "PlanInput", "Planner", "StageState", "context_keys", "did_you_mean", "lower"]
+__all__ = [
+    "BaseImage",
+    "NeedsBases",
+    "Plan",
+    "PlanInput",
+    "Planner",
+    "StageState",
+    "context_keys",
+    "did_you_mean",
+    "lower",
+]

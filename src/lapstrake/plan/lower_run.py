@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..dockerfile import instructions as ins
-from ..errors import BuildError, DockerfileError
-from ..graph.ops import CopyOp, ExecMount, ExecOp, MkdirOp, SourceOp
-from ..graph.vertex import Vertex
 from ..dockerfile.numbers import quote_list
+from ..errors import BuildError, DockerfileError
+from ..graph.ops import CopyOp, ExecMount, ExecOp, MkdirOp, Op, SourceOp
+from ..graph.vertex import Vertex
 from .stages import did_you_mean, stage_ref
 
 TYPE_CHECKING = False
@@ -91,11 +91,15 @@ class Lowering:
 
     def label(self, prefix: str, text: str) -> str:
         """The step's display name."""
-        return self.planner.label(self.s, self.s.position, prefix + " ".join(text.split("\n")[0].split()))
+        return self.planner.label(
+            self.s, self.s.position, prefix + " ".join(text.split("\n", maxsplit=1)[0].split())
+        )
 
-    def vertex(self, op: object, inputs: tuple[Vertex, ...], label: str, item: ins.Instruction) -> Vertex:
+    def vertex(self, op: Op, inputs: tuple[Vertex, ...], label: str, item: ins.Instruction) -> Vertex:
         """A vertex of this stage."""
-        return Vertex(op, inputs, label, span=item.span, ignore_cache=self.ignore_cache, stage=self.s.stage.name)  # type: ignore[arg-type]
+        return Vertex(
+            op, inputs, label, span=item.span, ignore_cache=self.ignore_cache, stage=self.s.stage.name
+        )
 
     @property
     def root(self) -> Vertex:
@@ -188,7 +192,12 @@ class Lowering:
 
         check: dict = {"Test": list(item.test)}  # type: ignore[type-arg]
         shown = [f"Test:[{' '.join(item.test)}]"]
-        for key, value in (("Interval", item.interval), ("Timeout", item.timeout), ("StartPeriod", item.start_period), ("StartInterval", item.start_interval)):
+        for key, value in (
+            ("Interval", item.interval),
+            ("Timeout", item.timeout),
+            ("StartPeriod", item.start_period),
+            ("StartInterval", item.start_interval),
+        ):
             if value:
                 check[key] = value
             shown.append(f"{key}:{format_duration(value or 0)}")
@@ -245,7 +254,9 @@ class Lowering:
                     "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
                     span=item.span,
                 )
-            raise DockerfileError("'from' doesn't support variable expansion, define alias stage instead", span=item.span)
+            raise DockerfileError(
+                "'from' doesn't support variable expansion, define alias stage instead", span=item.span
+            )
         stage = stage_ref(p.df, s.stage, name)
         if stage is None and name.isdigit() and kind == "copy":
             raise DockerfileError(f"invalid stage index {name}", span=item.span)
@@ -263,7 +274,12 @@ class Lowering:
         base = p.base_image(ident, s.platform, item.span)
         if base is None:
             raise _Missing
-        return Vertex(SourceOp("image", base.ref, s.platform), (), p.label(s, s.position, f"FROM {base.ref}"), span=item.span)
+        return Vertex(
+            SourceOp("image", base.ref, s.platform),
+            (),
+            p.label(s, s.position, f"FROM {base.ref}"),
+            span=item.span,
+        )
 
     def _context(self) -> Vertex:
         return self.planner.source(*self.planner.inp.main_context, "context")
@@ -311,9 +327,18 @@ class Lowering:
 
     def _remote_source(self, url: str, item: ins.CopyAdd) -> Vertex:
         checksum = self.ex(item.checksum, item)
-        attrs = tuple((k, v) for k, v in (("checksum", checksum), ("keep-git-dir", "1" if item.keep_git_dir else "")) if v)
+        attrs = tuple(
+            (k, v)
+            for k, v in (("checksum", checksum), ("keep-git-dir", "1" if item.keep_git_dir else ""))
+            if v
+        )
         scheme = "git" if _is_git(url) else "http"
-        return Vertex(SourceOp(scheme, url, None, attrs), (), self.label("", f"ADD {url}") if scheme == "git" else url, span=item.span)
+        return Vertex(
+            SourceOp(scheme, url, None, attrs),
+            (),
+            self.label("", f"ADD {url}") if scheme == "git" else url,
+            span=item.span,
+        )
 
     def _heredoc(self, h: ins.Heredoc, item: ins.Instruction) -> str:
         if not h.expand:
@@ -327,8 +352,7 @@ class Lowering:
         args, files, shown_cmd = self._run_command(item)
         inputs: list[Vertex] = [self.root]
         mounts = [ExecMount("file", t, content=c, mode=0o755, readonly=True) for t, c in files]
-        for raw in item.mounts:
-            mounts.append(self._mount(raw, item, inputs))
+        mounts += [self._mount(raw, item, inputs) for raw in item.mounts]
         env = [f"{k}={v}" for k, v in s.env.items()]
         proxies, undeclared = [], []
         for name, value in self.planner.build_args.items():
@@ -362,7 +386,9 @@ class Lowering:
 
     def _entitled(self, needed: bool, name: str, item: ins.Instruction) -> None:
         if needed and name not in self.request.allow:
-            raise DockerfileError(f"{name} is not allowed", span=item.span, hint=f"pass --allow {name} to grant it")
+            raise DockerfileError(
+                f"{name} is not allowed", span=item.span, hint=f"pass --allow {name} to grant it"
+            )
 
     def _run_command(self, item: ins.Run) -> tuple[tuple[str, ...], list[tuple[str, bytes]], str]:
         cmd = item.command
@@ -420,7 +446,11 @@ class Lowering:
 def _is_lone_heredoc(line: str) -> bool:
     word = line.strip()
     head = word.split("<<")[0]
-    return "<<" in word and (not head or head.isdigit()) and len(word.replace("<<-", "<<").split("<<", 1)[1].split()) == 1
+    return (
+        "<<" in word
+        and (not head or head.isdigit())
+        and len(word.replace("<<-", "<<").split("<<", 1)[1].split()) == 1
+    )
 
 
 def _is_git(word: str) -> bool:

@@ -21,7 +21,9 @@ def find_target(df: Dockerfile, target: str) -> Stage:
             return stage
     if target.isdigit() and int(target) < len(df.stages):
         return df.stages[int(target)]
-    raise DockerfileError(f'target stage "{target}" could not be found{did_you_mean(target, [s.name for s in df.stages if s.name])}')
+    raise DockerfileError(
+        f'target stage "{target}" could not be found{did_you_mean(target, [s.name for s in df.stages if s.name])}'
+    )
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
@@ -109,7 +111,10 @@ def reachable(df: Dockerfile, target: Stage) -> list[Stage]:
             if other is None:
                 continue
             if other.index == stage.index:
-                raise DockerfileError(f"circular dependency detected on stage: {stage.name or stage.index}", span=stage.base.span)
+                raise DockerfileError(
+                    f"circular dependency detected on stage: {stage.name or stage.index}",
+                    span=stage.base.span,
+                )
             if other.index > stage.index:
                 raise DockerfileError(
                     f'cannot copy from stage "{name}", it needs to be defined before current stage "{stage.name or stage.index}"',

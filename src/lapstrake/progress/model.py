@@ -19,7 +19,8 @@ MAX_HELD = 20_000  # log lines kept for a step that waits for its turn
 class Renderer(Protocol):
     """Shows events.  ``emit`` comes from any thread and never raises."""
 
-    warnings: list[Warned]
+    @property
+    def warnings(self) -> list[Warned]: ...
 
     def emit(self, event: Event, /) -> None: ...
     def close(self, error: BaseException | None = None, /) -> None: ...
@@ -28,7 +29,20 @@ class Renderer(Protocol):
 class Step:
     """One vertex as shown.  ``number`` 0: not shown yet; ``state``: running, done, cached, error, canceled."""
 
-    __slots__ = ("closed", "digest", "ended", "error", "lines", "name", "number", "partial", "reason", "started", "state", "statuses")
+    __slots__ = (
+        "closed",
+        "digest",
+        "ended",
+        "error",
+        "lines",
+        "name",
+        "number",
+        "partial",
+        "reason",
+        "started",
+        "state",
+        "statuses",
+    )
 
     def __init__(self, digest: str, name: str, started: float) -> None:
         self.digest = digest
@@ -107,7 +121,11 @@ class Model:
             step.ended, step.reason = event.at, event.reason
             step.state = "cached" if step.state == "cached" else "done"
         elif isinstance(event, VertexFailed):
-            step.state, step.ended, step.error = "canceled" if event.cancelled else "error", event.at, event.error
+            step.state, step.ended, step.error = (
+                "canceled" if event.cancelled else "error",
+                event.at,
+                event.error,
+            )
         return step
 
 

@@ -191,7 +191,9 @@ class PlainRenderer:
             if self._thread is not None:
                 return
             self._stop = threading.Event()
-            self._thread = threading.Thread(target=self._tend, args=(self._stop,), name="progress", daemon=True)
+            self._thread = threading.Thread(
+                target=self._tend, args=(self._stop,), name="progress", daemon=True
+            )
         self._thread.start()
 
     def _tend(self, stop: threading.Event) -> None:

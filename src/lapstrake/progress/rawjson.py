@@ -56,7 +56,12 @@ class RawJsonRenderer:
 
     def _record(self, event: Event) -> dict[str, object]:
         if isinstance(event, LogChunk):
-            log = {"vertex": event.digest, "stream": event.stream, "data": b64(event.data), "timestamp": timestamp(event.at)}
+            log = {
+                "vertex": event.digest,
+                "stream": event.stream,
+                "data": b64(event.data),
+                "timestamp": timestamp(event.at),
+            }
             return {"logs": [log]}
         if isinstance(event, Progress):
             return {"statuses": [self._status(event)]}
@@ -98,7 +103,11 @@ def _warning(w: Warned) -> dict[str, object]:
     if w.url:
         out["url"] = w.url
     if w.span is not None:
-        source = {"filename": w.span.filename, "data": b64(w.span.source.encode("utf-8", "surrogateescape")), "language": "Dockerfile"}
+        source = {
+            "filename": w.span.filename,
+            "data": b64(w.span.source.encode("utf-8", "surrogateescape")),
+            "language": "Dockerfile",
+        }
         out["sourceInfo"] = source
         out["range"] = [{"start": {"line": w.span.first}, "end": {"line": w.span.last}}]
     return out

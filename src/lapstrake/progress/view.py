@@ -53,7 +53,9 @@ def open_renderer(
     if is_tty and mode != "plain":
         from .tty import TtyRenderer
 
-        return TtyRenderer(stream, corner=corner, colors=colors, color=color, log_lines=log_lines, rate=rate, explain=explain)
+        return TtyRenderer(
+            stream, corner=corner, colors=colors, color=color, log_lines=log_lines, rate=rate, explain=explain
+        )
     from .plain import PlainRenderer
 
     return PlainRenderer(stream, title=title, truncate=truncate, explain=explain)

@@ -53,7 +53,9 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
     """All challenges of all ``WWW-Authenticate`` headers, in order."""
     import re
 
-    token = re.compile(r'\s*,?\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?')
+    token = re.compile(
+        r'\s*,?\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?'
+    )
     out: list[Challenge] = []
     for text in values:
         pos = 0
@@ -159,7 +161,10 @@ class Auth:
         names = _HUB_NAMES if registry == HUB else (registry,)
         helpers = doc.get("credHelpers")
         auths = doc.get("auths")
-        for helper in (next((helpers[n] for n in names if n in helpers), None) if isinstance(helpers, dict) else None, doc.get("credsStore")):
+        for helper in (
+            next((helpers[n] for n in names if n in helpers), None) if isinstance(helpers, dict) else None,
+            doc.get("credsStore"),
+        ):
             if isinstance(helper, str) and helper:
                 asked = (helper, _HUB_KEY if registry == HUB else registry)
                 if asked not in self._helped:
@@ -188,7 +193,9 @@ class Auth:
         user, password = text("username"), text("password")
         if text("auth"):
             try:
-                user, _, password = b64decode(text("auth"), validate=True).decode().rstrip("\0").partition(":")
+                user, _, password = (
+                    b64decode(text("auth"), validate=True).decode().rstrip("\0").partition(":")
+                )
             except ValueError:
                 self.notes.append(f"the stored credentials for {registry} can't be decoded")
         found = Credentials(user, password, text("identitytoken"), text("registrytoken"))
@@ -206,19 +213,31 @@ class Auth:
             self.notes.append(f"the credential helper {program} is not installed")
             return None
         try:
-            done = subprocess.run([path, "get"], input=server.encode(), capture_output=True, timeout=_HELPER_TIMEOUT, check=False)
+            done = subprocess.run(
+                [path, "get"],
+                input=server.encode(),
+                capture_output=True,
+                timeout=_HELPER_TIMEOUT,
+                check=False,
+            )
         except (OSError, subprocess.TimeoutExpired) as err:
-            raise ResolveError(f"error getting credentials for {server}: {program}: {type(err).__name__}") from err
+            raise ResolveError(
+                f"error getting credentials for {server}: {program}: {type(err).__name__}"
+            ) from err
         if done.returncode != 0:
             said = (done.stdout.strip() or done.stderr.strip()).decode("utf-8", "replace")[:300]
             if "credentials not found" in said or "no credentials server URL" in said:
                 return None
-            raise ResolveError(f"error getting credentials for {server}: {program}: {said or f'exit code {done.returncode}'}")
+            raise ResolveError(
+                f"error getting credentials for {server}: {program}: {said or f'exit code {done.returncode}'}"
+            )
         try:
             doc = json.loads(done.stdout)
             user, secret = doc["Username"], doc["Secret"]
         except (ValueError, KeyError, TypeError) as err:
-            raise ResolveError(f"error getting credentials for {server}: {program} gave no valid answer") from err
+            raise ResolveError(
+                f"error getting credentials for {server}: {program} gave no valid answer"
+            ) from err
         if not isinstance(user, str) or not isinstance(secret, str):
             raise ResolveError(f"error getting credentials for {server}: {program} gave no valid answer")
         return Credentials(identity_token=secret) if user == "<token>" else Credentials(user, secret)
@@ -236,7 +255,16 @@ class Auth:
                     return token.header
         return ""
 
-    def answer(self, transport: Transport, host: Host, url: str, challenges: list[Challenge], *, scopes: tuple[str, ...], used: str) -> str:
+    def answer(
+        self,
+        transport: Transport,
+        host: Host,
+        url: str,
+        challenges: list[Challenge],
+        *,
+        scopes: tuple[str, ...],
+        used: str,
+    ) -> str:
         """The header to try after a 401 to ``used``; empty when there is no other.  One token request at a time."""
         with self._lock:
             lock = self._locks.setdefault(host.address, threading.Lock())
@@ -297,7 +325,9 @@ class _TokenRequest:
     def fetch(self, service: str, scopes: tuple[str, ...], creds: Credentials | None) -> dict[str, Any]:
         """GET, then POST where that is refused; an identity token can only be posted."""
         if creds is not None and creds.identity_token:
-            return self._post(service, scopes, {"grant_type": "refresh_token", "refresh_token": creds.identity_token})
+            return self._post(
+                service, scopes, {"grant_type": "refresh_token", "refresh_token": creds.identity_token}
+            )
         login = creds is not None and bool(creds.username)
         try:
             return self._get(service, scopes, creds if login else None)
@@ -305,7 +335,11 @@ class _TokenRequest:
             if creds is None or not login or err.status not in (401, 403, 404, 405):
                 raise
             try:
-                return self._post(service, scopes, {"grant_type": "password", "username": creds.username, "password": creds.password})
+                return self._post(
+                    service,
+                    scopes,
+                    {"grant_type": "password", "username": creds.username, "password": creds.password},
+                )
             except ResolveError:
                 raise err from None
 
@@ -327,7 +361,9 @@ class _TokenRequest:
         form = {**grant, "client_id": self._client_id, "service": service, "scope": " ".join(scopes)}
         headers = (("Content-Type", "application/x-www-form-urlencoded"),)
         # Not redirected: the body holds the password.
-        return self._read(Request("POST", self._realm, headers, urlencode(form).encode(), self._host, follow=False))
+        return self._read(
+            Request("POST", self._realm, headers, urlencode(form).encode(), self._host, follow=False)
+        )
 
     def _read(self, request: Request) -> dict[str, Any]:
         from ..oci import codec
@@ -370,7 +406,9 @@ def _checked_realm(realm: str, url: str) -> str:
     if not realm or "@" in realm.partition("://")[2].partition("/")[0]:
         raise ResolveError(f"{shown(url)} names no valid token service", code="UNAUTHORIZED")
     if scheme == "http" and not url.startswith("http://"):
-        raise ResolveError(f"{shown(url)} names a token service without TLS ({shown(realm)}): refused", code="UNAUTHORIZED")
+        raise ResolveError(
+            f"{shown(url)} names a token service without TLS ({shown(realm)}): refused", code="UNAUTHORIZED"
+        )
     return realm
 
 

@@ -79,14 +79,18 @@ class Caller:
         header = self.auth.header(host, call.scopes) if ours else ""
         for _ in range(_AUTH_ROUNDS):
             headers = (*call.headers, ("Authorization", header)) if header else call.headers
-            response = self.transport.open(Request(call.method, url, headers, call.body, host if ours else None, call.retry))
+            response = self.transport.open(
+                Request(call.method, url, headers, call.body, host if ours else None, call.retry)
+            )
             if response.status != 401 or not ours or origin(response.url) != origin(url):
                 return response
             challenges = parse_challenges(response.header_all("WWW-Authenticate"))
             if header and _is_final(challenges):
                 return response
             try:
-                better = self.auth.answer(self.transport, host, url, challenges, scopes=call.scopes, used=header)
+                better = self.auth.answer(
+                    self.transport, host, url, challenges, scopes=call.scopes, used=header
+                )
             except BaseException:
                 response.close()
                 raise

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     Write = Callable[[memoryview | bytes], object]
 
-_ACCEPT = ", ".join((OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"))
+_ACCEPT = f"{OCI_INDEX}, {DOCKER_LIST}, {OCI_MANIFEST}, {DOCKER_MANIFEST}, */*"
 _BUFFER = 1 << 20
 _MAX_PAGES = 1000
 _MAX_TAGS = 1_000_000
@@ -52,7 +52,9 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -81,7 +83,9 @@ class Client:
         """(raw bytes, media type, digest), the bytes verified against every digest known."""
         return self._any_host(ref, lambda host: self._get(host, ref))
 
-    def fetch_blob(self, ref: Reference, descriptor: Descriptor, write: Write, *, urls: tuple[str, ...] = ()) -> None:
+    def fetch_blob(
+        self, ref: Reference, descriptor: Descriptor, write: Write, *, urls: tuple[str, ...] = ()
+    ) -> None:
         """Stream a blob into ``write``; returns only if digest and size were right.
 
         A broken connection is resumed where it broke, on the same host or the next one.
@@ -92,13 +96,25 @@ class Client:
             return
 
         def from_host(host: Host) -> None:
-            fetch.run(self._transport, lambda call: self._caller.call(host, call), _blob(host, ref, descriptor.digest))
+            fetch.run(
+                self._transport,
+                lambda call: self._caller.call(host, call),
+                _blob(host, ref, descriptor.digest),
+            )
 
         def from_url(url: str) -> None:
-            fetch.run(self._transport, lambda call: self._transport.open(Request(call.method, call.path, call.headers)), Call("GET", url, ()))
+            fetch.run(
+                self._transport,
+                lambda call: self._transport.open(Request(call.method, call.path, call.headers)),
+                Call("GET", url, ()),
+            )
 
-        sources: list[Callable[[], None]] = [lambda h=h: from_host(h) for h in self.config.hosts_for(ref.registry)]  # type: ignore[misc]
-        sources += [lambda u=u: from_url(u) for u in urls]  # type: ignore[misc]
+        from functools import partial
+
+        sources: list[Callable[[], None]] = [
+            partial(from_host, host) for host in self.config.hosts_for(ref.registry)
+        ]
+        sources += [partial(from_url, url) for url in urls]
         try:
             fetch.first_of(sources)
             fetch.finish()
@@ -126,8 +142,12 @@ class Client:
             from urllib.parse import quote
 
             repo = repository_on(host, ref)
-            path = f"{repo}/referrers/{digest}" + (f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else "")
-            with self._caller.call(host, Call("GET", path, (pull_scope(repo),), (("Accept", OCI_INDEX),))) as response:
+            path = f"{repo}/referrers/{digest}" + (
+                f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
+            )
+            with self._caller.call(
+                host, Call("GET", path, (pull_scope(repo),), (("Accept", OCI_INDEX),))
+            ) as response:
                 if response.status == 200 and response.header("Content-Type").partition(";")[0] == OCI_INDEX:
                     raw = response.read(codec.MAX_DOCUMENT)
                 elif response.status in (200, 400, 404, 405):
@@ -144,7 +164,9 @@ class Client:
 
     def _fallback_index(self, host: Host, ref: Reference, digest: str) -> bytes:
         try:
-            raw, media_type, _ = self._get(host, Reference(ref.registry, ref.repository, fallback_tag(digest)))
+            raw, media_type, _ = self._get(
+                host, Reference(ref.registry, ref.repository, fallback_tag(digest))
+            )
         except ResolveError as err:
             if err.status == 404:
                 return b""
@@ -172,15 +194,27 @@ class Client:
         host = self._origin(ref)
         digest = digest_of(raw)
         if ref.digest and digest_of(raw, algorithm_of(ref.digest)) != ref.digest:
-            raise ResolveError(f"failed to push {ref.full}: content does not match its digest: expected {ref.digest}, got {digest}", code="DIGEST_INVALID")
+            raise ResolveError(
+                f"failed to push {ref.full}: content does not match its digest: expected {ref.digest}, got {digest}",
+                code="DIGEST_INVALID",
+            )
         repo = repository_on(host, ref)
-        call = Call("PUT", f"{repo}/manifests/{ref.tag or digest}", (push_scope(repo),), (("Content-Type", media_type),), raw)
+        call = Call(
+            "PUT",
+            f"{repo}/manifests/{ref.tag or digest}",
+            (push_scope(repo),),
+            (("Content-Type", media_type),),
+            raw,
+        )
         with self._caller.call(host, call) as response:
             if response.status not in (200, 201, 202):
                 raise self._uploads.refused(host, ref, response)
             served, known = response.header("Docker-Content-Digest"), response.header("OCI-Subject")
         if is_digest(served) and served.startswith("sha256:") and served != digest:
-            raise ResolveError(f"failed to push {ref.full}: the registry stored {served} instead of {digest}", code="DIGEST_INVALID")
+            raise ResolveError(
+                f"failed to push {ref.full}: the registry stored {served} instead of {digest}",
+                code="DIGEST_INVALID",
+            )
         if not known:
             self._link_subject(host, ref, raw, media_type)
         return digest
@@ -194,7 +228,9 @@ class Client:
         document = manifest.parse(raw, media_type)
         if document.subject is None:
             return
-        kind = document.artifact_type or (document.config.media_type if isinstance(document, manifest.Manifest) else "")
+        kind = document.artifact_type or (
+            document.config.media_type if isinstance(document, manifest.Manifest) else ""
+        )
         own = Descriptor(media_type, digest_of(raw), len(raw), None, document.annotations, kind)
         old = self._fallback_index(host, ref, document.subject.digest)
         index = manifest.parse(old) if old else None
@@ -202,7 +238,9 @@ class Client:
         if any(d.digest == own.digest for d in listed):
             return
         new, _ = manifest.make_index((*listed, own))
-        self.put_manifest(Reference(ref.registry, ref.repository, fallback_tag(document.subject.digest)), new, OCI_INDEX)
+        self.put_manifest(
+            Reference(ref.registry, ref.repository, fallback_tag(document.subject.digest)), new, OCI_INDEX
+        )
 
     # -- one host -----------------------------------------------------------------------------
 
@@ -226,7 +264,12 @@ class Client:
                 raise _not_found(ref)
             digest, size = response.header("Docker-Content-Digest"), response.length
             media_type = response.header("Content-Type").partition(";")[0].strip()
-            good = response.status == 200 and is_digest(digest) and 0 < size <= codec.MAX_DOCUMENT and media_type in INDEXES + MANIFESTS
+            good = (
+                response.status == 200
+                and is_digest(digest)
+                and 0 < size <= codec.MAX_DOCUMENT
+                and media_type in INDEXES + MANIFESTS
+            )
         if not good or (ref.digest and digest != ref.digest):
             return None
         return Descriptor(media_type, digest, size)
@@ -246,7 +289,10 @@ class Client:
         expected = ref.digest or (served if is_digest(served) else "")
         digest = digest_of(raw, algorithm_of(expected) if expected else "sha256")
         if expected and digest != expected:
-            raise ResolveError(f"{ref.full}: content does not match its digest: expected {expected}, got {digest}", code="DIGEST_INVALID")
+            raise ResolveError(
+                f"{ref.full}: content does not match its digest: expected {expected}, got {digest}",
+                code="DIGEST_INVALID",
+            )
         if media_type not in INDEXES + MANIFESTS:  # some registries say application/json or text/plain
             own = codec.loads(raw, f"{ref.full}: manifest").get("mediaType")
             media_type = own if isinstance(own, str) else media_type
@@ -257,11 +303,15 @@ class Client:
             return _not_found(ref)
         if response.status in (401, 403):
             code, message = said(response)
-            errors = [e for c in parse_challenges(response.header_all("WWW-Authenticate")) if (e := c.get("error"))]
+            errors = [
+                e for c in parse_challenges(response.header_all("WWW-Authenticate")) if (e := c.get("error"))
+            ]
             if errors:
                 message = f"{errors[0]}: authorization failed"
             text = f"{ref.full}: {_DENIED}" + (f": server message: {message}" if message else "")
-            return ResolveError(text, code=code or "DENIED", status=response.status, hint=self._caller.hint(host))
+            return ResolveError(
+                text, code=code or "DENIED", status=response.status, hint=self._caller.hint(host)
+            )
         return failure_of(response, ref.full)
 
     def _tags(self, host: Host, ref: Reference) -> list[str]:
@@ -297,7 +347,9 @@ class _Fetch:
         try:
             data = b64decode(self._descriptor.data, validate=True)
         except ValueError as err:
-            raise ResolveError(f"{self._descriptor.digest}: its inline data is not base64", code="MANIFEST_INVALID") from err
+            raise ResolveError(
+                f"{self._descriptor.digest}: its inline data is not base64", code="MANIFEST_INVALID"
+            ) from err
         self._check.update(data)
         self.finish()
         self._write(data)
@@ -342,12 +394,19 @@ class _Fetch:
             return
         headers = (*call.headers, ("Range", f"bytes={offset}-")) if offset else call.headers
         with send(Call(call.method, call.path, call.scopes, headers)) as response:
-            if response.status == 206 and offset and response.header("Content-Range").startswith(f"bytes {offset}-"):
+            if (
+                response.status == 206
+                and offset
+                and response.header("Content-Range").startswith(f"bytes {offset}-")
+            ):
                 skip = 0
             elif response.status == 200:
                 skip = offset
                 if 0 <= response.length != size:
-                    raise ResolveError(f"{self._descriptor.digest}: the registry offers {response.length} bytes, the descriptor says {size}", code="SIZE_INVALID")
+                    raise ResolveError(
+                        f"{self._descriptor.digest}: the registry offers {response.length} bytes, the descriptor says {size}",
+                        code="SIZE_INVALID",
+                    )
             else:
                 raise failure_of(response, self._descriptor.digest)
             self._copy(response, skip)

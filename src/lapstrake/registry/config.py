@@ -71,7 +71,9 @@ class RegistryConfig(Value):
     def allowing_insecure(self, registry: str) -> RegistryConfig:
         """The same, but plain HTTP and unverified TLS are accepted from one registry (``registry.insecure=true``)."""
         changed = replace(self.entry(registry), insecure=True)
-        return replace(self, entries=(*((k, v) for k, v in self.entries if k != registry), (registry, changed)))
+        return replace(
+            self, entries=(*((k, v) for k, v in self.entries if k != registry), (registry, changed))
+        )
 
     def hosts_for(self, registry: str, *, push: bool = False) -> list[Host]:
         """Mirrors first, then the origin; a push goes to the origin only."""
@@ -87,7 +89,9 @@ class RegistryConfig(Value):
         own = self.entry(address)
         if scheme == "http" and own.http is None:
             own = replace(own, http=True)
-        return self._host(address, address, own, prefix.strip("/").removesuffix("/v2").removeprefix("v2/"), registry)
+        return self._host(
+            address, address, own, prefix.strip("/").removesuffix("/v2").removeprefix("v2/"), registry
+        )
 
     @staticmethod
     def _host(address: str, registry: str, entry: Entry, prefix: str, namespace: str) -> Host:
@@ -96,7 +100,9 @@ class RegistryConfig(Value):
             schemes = ("http",)
         elif entry.insecure or (entry.http is None and entry.insecure is None and is_loopback(address)):
             schemes = ("https", "http")
-        return Host(address, registry, prefix, schemes, not entry.insecure, entry.ca, entry.keypair, namespace)
+        return Host(
+            address, registry, prefix, schemes, not entry.insecure, entry.ca, entry.keypair, namespace
+        )
 
 
 def parse(tables: Mapping[str, object]) -> RegistryConfig:
@@ -120,7 +126,10 @@ def _entry(name: str, table: object) -> Entry:
         if not address or address.startswith("/") or "@" in address or any(c.isspace() for c in address):
             raise UsageError(f"{where}.mirrors: invalid mirror {mirror!r}", hint="write host[:port][/path]")
     pairs = table.get("keypair", [])
-    if not isinstance(pairs, list) or not all(isinstance(p, dict) and isinstance(p.get("key"), str) and isinstance(p.get("cert"), str) for p in pairs):
+    if not isinstance(pairs, list) or not all(
+        isinstance(p, dict) and isinstance(p.get("key"), str) and isinstance(p.get("cert"), str)
+        for p in pairs
+    ):
         raise UsageError(f"{where}.keypair must be tables with key and cert")
     keypair = tuple(KeyPair(p["key"], p["cert"]) for p in pairs)
     return Entry(mirrors, flags["http"], flags["insecure"], _strings(table.get("ca"), f"{where}.ca"), keypair)
@@ -150,4 +159,6 @@ def is_loopback(address: str) -> bool:
     """localhost, 127.0.0.0/8 and ::1."""
     name = hostname(address)
     parts = name.split(".")
-    return name in ("localhost", "::1") or (len(parts) == 4 and parts[0] == "127" and all(p.isdecimal() for p in parts))
+    return name in ("localhost", "::1") or (
+        len(parts) == 4 and parts[0] == "127" and all(p.isdecimal() for p in parts)
+    )

@@ -32,11 +32,22 @@ def said(response: Response) -> tuple[str, str]:
     errors = doc.get("errors")
     for item in errors[:5] if isinstance(errors, list) else ():
         if isinstance(item, dict):
-            code, message = _clean(item.get("code") or ""), _clean(item.get("message") or item.get("detail") or "")
+            code, message = (
+                _clean(item.get("code") or ""),
+                _clean(item.get("message") or item.get("detail") or ""),
+            )
             first = first or code
-            parts.append(f"{code.lower().replace('_', ' ')}: {message}" if code != "TOOMANYREQUESTS" else f"toomanyrequests: {message}")
+            parts.append(
+                f"{code.lower().replace('_', ' ')}: {message}"
+                if code != "TOOMANYREQUESTS"
+                else f"toomanyrequests: {message}"
+            )
     if not parts:
-        parts = [_clean(doc[k]) for k in ("details", "message", "error_description", "error") if isinstance(doc.get(k), str)][:1]
+        parts = [
+            _clean(doc[k])
+            for k in ("details", "message", "error_description", "error")
+            if isinstance(doc.get(k), str)
+        ][:1]
     return first, "; ".join(parts)
 
 
@@ -48,4 +59,10 @@ def failure_of(response: Response, prefix: str) -> ResolveError:
     hint = None
     if response.status == 429:
         hint = "the registry limits requests: log in, wait, or configure a mirror"
-    return ResolveError(f"{text}: {message}" if message else text, code=code, status=response.status, temporary=response.status in _TEMPORARY, hint=hint)
+    return ResolveError(
+        f"{text}: {message}" if message else text,
+        code=code,
+        status=response.status,
+        temporary=response.status in _TEMPORARY,
+        hint=hint,
+    )

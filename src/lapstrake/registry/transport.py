@@ -73,7 +73,9 @@ def origin(url: str) -> tuple[str, str, int]:
 class Response:
     """A response whose body is still to be read.  A context manager: leaving it frees the connection."""
 
-    def __init__(self, transport: Transport, conn: _Connection, raw: http.client.HTTPResponse, request: Request) -> None:
+    def __init__(
+        self, transport: Transport, conn: _Connection, raw: http.client.HTTPResponse, request: Request
+    ) -> None:
         self._transport, self._conn, self._raw = transport, conn, raw
         self.request = request
         self.status = raw.status
@@ -108,7 +110,9 @@ class Response:
             raise self._transport.failure(self.request, err) from err
         if n == 0 and left:
             self._transport.check()
-            raise ResolveError(f'{self.request.method} "{shown(self.url)}": unexpected end of the response', temporary=True)
+            raise ResolveError(
+                f'{self.request.method} "{shown(self.url)}": unexpected end of the response', temporary=True
+            )
         return n
 
     def read(self, limit: int) -> bytes:
@@ -118,7 +122,9 @@ class Response:
         while n := self.readinto(buffer):
             out += buffer[:n]
             if len(out) > limit:
-                raise ResolveError(f"response from {shown(self.url)} is larger than {limit} bytes", code="SIZE_INVALID")
+                raise ResolveError(
+                    f"response from {shown(self.url)} is larger than {limit} bytes", code="SIZE_INVALID"
+                )
         return bytes(out)
 
     def close(self) -> None:
@@ -136,7 +142,9 @@ class Response:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -145,7 +153,9 @@ class _Connection:
 
     __slots__ = ("absolute", "extra", "key", "raw", "used")
 
-    def __init__(self, raw: http.client.HTTPConnection, key: object, *, absolute: bool, extra: dict[str, str]) -> None:
+    def __init__(
+        self, raw: http.client.HTTPConnection, key: object, *, absolute: bool, extra: dict[str, str]
+    ) -> None:
         self.raw = raw
         self.key = key
         self.absolute = absolute  # a plain-HTTP proxy wants the whole URL
@@ -174,7 +184,9 @@ class _Exact:
             return b""
         data = self._stream.read(self._left if n < 0 else min(n, self._left))
         if not data:
-            raise ResolveError(f"content ends {self._left} bytes before its descriptor's size", code="SIZE_INVALID")
+            raise ResolveError(
+                f"content ends {self._left} bytes before its descriptor's size", code="SIZE_INVALID"
+            )
         self._left -= len(data)
         return data
 
@@ -301,7 +313,9 @@ class Transport:
             headers["Content-Length"] = str(body.size)
             stream = body.open()
         try:
-            payload: Any = _Exact(stream, body.size) if stream is not None and isinstance(body, Body) else body
+            payload: Any = (
+                _Exact(stream, body.size) if stream is not None and isinstance(body, Body) else body
+            )
             conn.raw.request(request.method, path, body=payload, headers=headers)
         except (BrokenPipeError, ConnectionResetError):
             if stream is None:
@@ -336,9 +350,16 @@ class Transport:
             return err
         head = f'failed to do request: {request.method} "{shown(request.url)}": '
         if isinstance(err, ssl.SSLCertVerificationError):
-            return ResolveError(f"{head}{err.verify_message}", code="TLS", hint="give the registry's CA with `ca`, or set `insecure = true` for it")
+            return ResolveError(
+                f"{head}{err.verify_message}",
+                code="TLS",
+                hint="give the registry's CA with `ca`, or set `insecure = true` for it",
+            )
         if isinstance(err, socket.gaierror):
-            return ResolveError(f"{head}no such host: {hostname(request.url.partition('://')[2].partition('/')[0])}", code="NO_HOST")
+            return ResolveError(
+                f"{head}no such host: {hostname(request.url.partition('://')[2].partition('/')[0])}",
+                code="NO_HOST",
+            )
         if isinstance(err, ssl.SSLError):
             eof = isinstance(err, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
             return ResolveError(f"{head}{err.reason or err}", code="TLS", temporary=eof)
@@ -347,9 +368,19 @@ class Transport:
         if isinstance(err, http.client.InvalidURL):
             return ResolveError(f"{head}invalid URL")
         if isinstance(err, http.client.HTTPException):
-            return ResolveError(f"{head}{type(err).__name__}", temporary=not isinstance(err, (http.client.UnknownProtocol, http.client.LineTooLong)))
+            return ResolveError(
+                f"{head}{type(err).__name__}",
+                temporary=not isinstance(err, (http.client.UnknownProtocol, http.client.LineTooLong)),
+            )
         if isinstance(err, OSError):
-            final = err.errno in (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.ENOENT)
+            final = err.errno in (
+                errno.ECONNREFUSED,
+                errno.ENETUNREACH,
+                errno.EHOSTUNREACH,
+                errno.EACCES,
+                errno.EPERM,
+                errno.ENOENT,
+            )
             code = "REFUSED" if err.errno == errno.ECONNREFUSED else ""
             return ResolveError(f"{head}{(err.strerror or str(err)).lower()}", code=code, temporary=not final)
         return err
@@ -405,7 +436,9 @@ class Transport:
                 extra = proxy_auth
         raw: http.client.HTTPConnection
         if scheme == "https":
-            raw = http.client.HTTPSConnection(*target, timeout=self.config.timeout, context=self._context(host), blocksize=1 << 20)
+            raw = http.client.HTTPSConnection(
+                *target, timeout=self.config.timeout, context=self._context(host), blocksize=1 << 20
+            )
         else:
             raw = http.client.HTTPConnection(*target, timeout=self.config.timeout, blocksize=1 << 20)
         if proxy is not None and scheme == "https":
@@ -414,7 +447,11 @@ class Transport:
 
     def _proxy(self, scheme: str, name: str, port: int) -> tuple[tuple[str, int], dict[str, str]] | None:
         url = self.config.proxies.https if scheme == "https" else self.config.proxies.http
-        if not url or is_loopback(f"[{name}]" if ":" in name else name) or _no_proxy(self.config.proxies.no_proxy, name, port):
+        if (
+            not url
+            or is_loopback(f"[{name}]" if ":" in name else name)
+            or _no_proxy(self.config.proxies.no_proxy, name, port)
+        ):
             return None
         from base64 import b64encode
         from urllib.parse import unquote, urlsplit

@@ -73,7 +73,9 @@ class Uploader:
         with self._caller.call(host, Call("DELETE", location, (push_scope(repository_on(host, ref)),))):
             return  # a registry that can't cancel forgets it in time
 
-    def push(self, host: Host, ref: Reference, descriptor: Descriptor, source: Callable[[], BinaryIO]) -> bool:
+    def push(
+        self, host: Host, ref: Reference, descriptor: Descriptor, source: Callable[[], BinaryIO]
+    ) -> bool:
         """Upload unless it is there; begins again after a temporary fault."""
         repo = repository_on(host, ref)
         with self._lock:
@@ -97,15 +99,32 @@ class Uploader:
 
     def _begin(self, host: Host, ref: Reference) -> str:
         repo = repository_on(host, ref)
-        with self._caller.call(host, Call("POST", f"{repo}/blobs/uploads/", (push_scope(repo),), (("Content-Length", "0"),))) as response:
+        with self._caller.call(
+            host, Call("POST", f"{repo}/blobs/uploads/", (push_scope(repo),), (("Content-Length", "0"),))
+        ) as response:
             if response.status != 202:
                 raise self.refused(host, ref, response)
             return _location(response)
 
-    def _upload(self, host: Host, ref: Reference, descriptor: Descriptor, source: Callable[[], BinaryIO], *, location: str) -> None:
+    def _upload(
+        self,
+        host: Host,
+        ref: Reference,
+        descriptor: Descriptor,
+        source: Callable[[], BinaryIO],
+        *,
+        location: str,
+    ) -> None:
         headers = (("Content-Type", "application/octet-stream"),)
         scopes = (push_scope(repository_on(host, ref)),)
-        put = Call("PUT", _with_digest(location, descriptor.digest), scopes, headers, Body(source, descriptor.size), retry=False)
+        put = Call(
+            "PUT",
+            _with_digest(location, descriptor.digest),
+            scopes,
+            headers,
+            Body(source, descriptor.size),
+            retry=False,
+        )
         with self._caller.call(host, put) as response:
             if response.status == 201:
                 return
@@ -113,7 +132,15 @@ class Uploader:
                 raise self.refused(host, ref, response)
         self._in_chunks(host, ref, descriptor, source, location=self._begin(host, ref))
 
-    def _in_chunks(self, host: Host, ref: Reference, descriptor: Descriptor, source: Callable[[], BinaryIO], *, location: str) -> None:
+    def _in_chunks(
+        self,
+        host: Host,
+        ref: Reference,
+        descriptor: Descriptor,
+        source: Callable[[], BinaryIO],
+        *,
+        location: str,
+    ) -> None:
         """For registries that refuse a blob in one piece."""
         scopes = (push_scope(repository_on(host, ref)),)
         start, size = 0, _CHUNK
@@ -121,9 +148,17 @@ class Uploader:
             while start < descriptor.size:
                 data = stream.read(min(size, descriptor.size - start))
                 if not data:
-                    raise ResolveError(f"failed to push {ref.full}: {descriptor.digest} ends after {start} of {descriptor.size} bytes", code="SIZE_INVALID")
-                headers = (("Content-Type", "application/octet-stream"), ("Content-Range", f"{start}-{start + len(data) - 1}"))
-                with self._caller.call(host, Call("PATCH", location, scopes, headers, data, retry=False)) as response:
+                    raise ResolveError(
+                        f"failed to push {ref.full}: {descriptor.digest} ends after {start} of {descriptor.size} bytes",
+                        code="SIZE_INVALID",
+                    )
+                headers = (
+                    ("Content-Type", "application/octet-stream"),
+                    ("Content-Range", f"{start}-{start + len(data) - 1}"),
+                )
+                with self._caller.call(
+                    host, Call("PATCH", location, scopes, headers, data, retry=False)
+                ) as response:
                     if response.status not in (202, 201, 204):
                         raise self.refused(host, ref, response)
                     location = _location(response)
@@ -131,7 +166,9 @@ class Uploader:
                     if least.isascii() and least.isdigit():
                         size = max(size, min(int(least[:12]), _MAX_CHUNK))
                 start += len(data)
-        put = Call("PUT", _with_digest(location, descriptor.digest), scopes, (("Content-Length", "0"),), retry=False)
+        put = Call(
+            "PUT", _with_digest(location, descriptor.digest), scopes, (("Content-Length", "0"),), retry=False
+        )
         with self._caller.call(host, put) as response:
             if response.status != 201:
                 raise self.refused(host, ref, response)

@@ -12,7 +12,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-KEYS = ("memory", "memory-swap", "cpu-shares", "cpu-quota", "cpu-period", "cpuset-cpus", "cpuset-mems", "pids-limit")
+KEYS = (
+    "memory",
+    "memory-swap",
+    "cpu-shares",
+    "cpu-quota",
+    "cpu-period",
+    "cpuset-cpus",
+    "cpuset-mems",
+    "pids-limit",
+)
 _MOUNT = "/sys/fs/cgroup"
 _CONTROLLER = {"memory": "memory", "cpu": "cpu", "cpuset": "cpuset", "pids": "pids"}
 
@@ -40,7 +49,11 @@ def files_v2(resources: tuple[tuple[str, str], ...]) -> dict[str, str]:
     if "cpu-quota" in given or "cpu-period" in given:
         quota = int(given.get("cpu-quota", 0))
         out["cpu.max"] = f"{quota if quota > 0 else 'max'} {given.get('cpu-period', '100000')}"
-    for key, name in (("cpuset-cpus", "cpuset.cpus"), ("cpuset-mems", "cpuset.mems"), ("pids-limit", "pids.max")):
+    for key, name in (
+        ("cpuset-cpus", "cpuset.cpus"),
+        ("cpuset-mems", "cpuset.mems"),
+        ("pids-limit", "pids.max"),
+    ):
         if key in given:
             out[name] = given[key]
     return out
@@ -82,10 +95,15 @@ class Group:
             self._make()
         except OSError as error:
             self._drop()
-            raise SandboxError(f"resource limits can't be applied: {error.strerror} ({error.filename})", hint="run as root, or let systemd delegate a cgroup to you (systemd-run --user --scope -p Delegate=yes)") from None
+            raise SandboxError(
+                f"resource limits can't be applied: {error.strerror} ({error.filename})",
+                hint="run as root, or let systemd delegate a cgroup to you (systemd-run --user --scope -p Delegate=yes)",
+            ) from None
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         self._drop()
 
     def _make(self) -> None:
@@ -124,10 +142,19 @@ class Group:
         directory = self._dirs.get("", self._dirs.get("memory", ""))
         if not directory:
             return info
-        events, peak = ("memory.events", "memory.peak") if self.version == 2 else ("memory.oom_control", "memory.max_usage_in_bytes")
-        killed = any(line.split()[0] == "oom_kill" and line.split()[1] != "0" for line in _read(f"{directory}/{events}").splitlines())
+        events, peak = (
+            ("memory.events", "memory.peak")
+            if self.version == 2
+            else ("memory.oom_control", "memory.max_usage_in_bytes")
+        )
+        killed = any(
+            line.split()[0] == "oom_kill" and line.split()[1] != "0"
+            for line in _read(f"{directory}/{events}").splitlines()
+        )
         most = _read(f"{directory}/{peak}").strip()
-        return replace(info, oom=killed, peak_rss=max(info.peak_rss, int(most)) if most.isdigit() else info.peak_rss)
+        return replace(
+            info, oom=killed, peak_rss=max(info.peak_rss, int(most)) if most.isdigit() else info.peak_rss
+        )
 
     def _drop(self) -> None:
         import time

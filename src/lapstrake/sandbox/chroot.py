@@ -27,7 +27,10 @@ class ChrootExecutor:
 
     def __init__(self) -> None:
         if os.geteuid() != 0:
-            raise SandboxError("the chroot executor needs root", hint="allow user namespaces: sysctl -w user.max_user_namespaces=10000")
+            raise SandboxError(
+                "the chroot executor needs root",
+                hint="allow user namespaces: sysctl -w user.max_user_namespaces=10000",
+            )
         self.notes = ["steps run with chroot only: the host's network and processes are visible to them"]
         self._helper = Helper()
 
@@ -46,8 +49,13 @@ class ChrootExecutor:
             (bool(spec.arch) and emulation.ensure(spec.arch) is not None, f"emulating {spec.arch}"),
         ):
             if wrong:
-                raise SandboxError(f"the chroot executor can't give {what}", hint="use a host with user namespaces (--isolation=namespaces)")
-        return Job(spec, output, cancel).run(self._helper, payload.build(spec, "chroot"), options(spec, "chroot"))
+                raise SandboxError(
+                    f"the chroot executor can't give {what}",
+                    hint="use a host with user namespaces (--isolation=namespaces)",
+                )
+        return Job(spec, output, cancel).run(
+            self._helper, payload.build(spec, "chroot"), options(spec, "chroot")
+        )
 
     def close(self) -> None:
         """Stop the helper and everything it still runs."""

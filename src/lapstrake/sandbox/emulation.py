@@ -11,8 +11,23 @@ import os
 
 from ..errors import SandboxError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
 _TABLE = "/proc/sys/fs/binfmt_misc"
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64", "loongarch64": "loong64", "mips64": "mips64le"}
+_MACHINES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "armv6l": "arm",
+    "i686": "386",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "riscv64": "riscv64",
+    "loongarch64": "loong64",
+    "mips64": "mips64le",
+}
 _ALSO_RUNS = {"amd64": ("386",)}
 
 # GOARCH: qemu's name, EI_CLASS, EI_DATA, e_machine
@@ -46,15 +61,25 @@ def ensure(arch: str) -> str | None:
     if is_native(arch):
         return None
     if arch not in _ELF:
-        raise SandboxError(f"no emulator is known for architecture {arch}", hint="build this platform on a machine of its own (--builder with a node for it)")
+        raise SandboxError(
+            f"no emulator is known for architecture {arch}",
+            hint="build this platform on a machine of its own (--builder with a node for it)",
+        )
     name = _ELF[arch][0]
     if _host_has(name):
         return None
     emulator = find_emulator(arch)
     if not emulator:
-        raise SandboxError(f"{arch} binaries can't run here: qemu-{name}-static is not installed", hint="apt-get install qemu-user-static")
+        raise SandboxError(
+            f"{arch} binaries can't run here: qemu-{name}-static is not installed",
+            hint="apt-get install qemu-user-static",
+        )
     if kernel_version() < (6, 7):
-        raise SandboxError(f"{arch} binaries can't run here: binfmt_misc has no qemu-{name}, and before Linux 6.7 only the administrator can register it", hint="sudo apt-get install qemu-user-static binfmt-support, or docker run --privileged --rm tonistiigi/binfmt --install " + arch)
+        raise SandboxError(
+            f"{arch} binaries can't run here: binfmt_misc has no qemu-{name}, and before Linux 6.7 only the administrator can register it",
+            hint="sudo apt-get install qemu-user-static binfmt-support, or docker run --privileged --rm tonistiigi/binfmt --install "
+            + arch,
+        )
     return emulator
 
 
@@ -68,7 +93,7 @@ def register_line(arch: str) -> bytes:
     """The binfmt_misc line that recognises executables and shared objects of ``arch``."""
     name, bits, order, machine = _ELF[arch]
     ident = bytes([0x7F, 0x45, 0x4C, 0x46, bits, order, 1, 0]) + bytes(8)
-    end = "little" if order == 1 else "big"
+    end: Literal["little", "big"] = "little" if order == 1 else "big"
     magic = ident + (2).to_bytes(2, end) + machine.to_bytes(2, end)
     mask = b"\xff" * 7 + b"\x00" + b"\xff" * 8 + (0xFFFE).to_bytes(2, end) + b"\xff\xff"
     return b":lapstrake-%s:M::%s:%s:@INTERPRETER@:CF" % (name.encode(), _escape(magic), _escape(mask))

@@ -12,10 +12,9 @@ from .spec import ExitInfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable
     from typing import Any
-
-    import _socket
 
     from .spec import Cancel, ProcessSpec
 
@@ -40,9 +39,8 @@ class Helper:
     def _start(self) -> None:
         if self._engine is not None:
             return
-        import sys
-
         import _socket
+        import sys
 
         ours, theirs = _pair()
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inner", "helper.py")
@@ -60,9 +58,8 @@ class Helper:
 
     def request(self, message: tuple[Any, ...], fds: list[int]) -> None:
         """Send one message with descriptors."""
-        import marshal
-
         import _socket
+        import marshal
 
         rights = b"".join(fd.to_bytes(4, "little") for fd in fds)
         with self._lock:
@@ -111,7 +108,9 @@ class Job:
         self.timed_out = self.cancelled = False
         self.ended = False
 
-    def run(self, helper: Helper, data: dict[str, Any], options: dict[str, Any], extra_fds: tuple[int, ...] = ()) -> ExitInfo:
+    def run(
+        self, helper: Helper, data: dict[str, Any], options: dict[str, Any], extra_fds: tuple[int, ...] = ()
+    ) -> ExitInfo:
         """Hand ``data`` to the helper and wait for the end."""
         if self.cancel.is_set():
             raise Cancelled("cancelled")
@@ -138,9 +137,17 @@ class Job:
             raise Cancelled("cancelled")
         if self.error:
             raise SandboxError(self.error)
-        return ExitInfo(status=self.status, timed_out=self.timed_out, wall=time.monotonic() - started, cpu=self.cpu, peak_rss=self.peak)
+        return ExitInfo(
+            status=self.status,
+            timed_out=self.timed_out,
+            wall=time.monotonic() - started,
+            cpu=self.cpu,
+            peak_rss=self.peak,
+        )
 
-    def _descriptors(self, data: dict[str, Any], control: int, opened: list[int], streams: dict[int, int]) -> list[int]:
+    def _descriptors(
+        self, data: dict[str, Any], control: int, opened: list[int], streams: dict[int, int]
+    ) -> list[int]:
         import marshal
 
         memory = os.memfd_create("spec")
@@ -261,8 +268,15 @@ def _tell(control: _socket.socket, what: bytes) -> None:
         pass
 
 
-def options(spec: ProcessSpec, mode: str, *, pretend: bool = False, cgroup_v1: bool = False) -> dict[str, Any]:
+def options(
+    spec: ProcessSpec, mode: str, *, pretend: bool = False, cgroup_v1: bool = False
+) -> dict[str, Any]:
     """What the helper itself must know before it forks."""
-    return {"mode": mode, "net": spec.network, "insecure": spec.insecure, "pretend": pretend, "cgroup_v1": cgroup_v1, "tty": spec.tty}
-
-
+    return {
+        "mode": mode,
+        "net": spec.network,
+        "insecure": spec.insecure,
+        "pretend": pretend,
+        "cgroup_v1": cgroup_v1,
+        "tty": spec.tty,
+    }

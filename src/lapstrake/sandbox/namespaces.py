@@ -48,7 +48,9 @@ class NamespacesExecutor:
             spec = self._connect(spec)
         data = payload.build(spec, "namespaces", binfmt=binfmt, pretend=self._pretend)
         if not spec.resources and not spec.cgroup_parent:
-            return Job(spec, output, cancel).run(self._helper, data, options(spec, "namespaces", pretend=self._pretend))
+            return Job(spec, output, cancel).run(
+                self._helper, data, options(spec, "namespaces", pretend=self._pretend)
+            )
         from .cgroup import Group
 
         with Group(spec.resources, spec.cgroup_parent) as group:

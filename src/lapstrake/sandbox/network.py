@@ -16,7 +16,25 @@ if TYPE_CHECKING:
     from .launch import Helper
 
 _PATIENCE = 2.0
-_OPTIONS = ("--config-net", "-q", "-f", "--netns", "/proc/self/fd/0", "--netns-only", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw", "-P", "/proc/self/fd/1")
+_OPTIONS = (
+    "--config-net",
+    "-q",
+    "-f",
+    "--netns",
+    "/proc/self/fd/0",
+    "--netns-only",
+    "-t",
+    "none",
+    "-u",
+    "none",
+    "-T",
+    "none",
+    "-U",
+    "none",
+    "--no-map-gw",
+    "-P",
+    "/proc/self/fd/1",
+)
 
 
 def find_pasta(path: str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin") -> str:
@@ -58,7 +76,10 @@ class Network:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
-            helper.request(("netns", [self._pasta, *_OPTIONS, *(("--runas", "0") if os.geteuid() == 0 else ())]), [theirs.fileno(), writer])
+            helper.request(
+                ("netns", [self._pasta, *_OPTIONS, *(("--runas", "0") if os.geteuid() == 0 else ())]),
+                [theirs.fileno(), writer],
+            )
         except BaseException:
             os.close(reader)
             ours.close()

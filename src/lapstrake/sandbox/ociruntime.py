@@ -34,10 +34,12 @@ def find_runtime(name: str, path: str = _PATH) -> str:
     return ""
 
 
-def oci_config(spec: ProcessSpec, *, seccomp: dict[str, Any] | None = None, mounts_at: str = "mounts") -> dict[str, Any]:
+def oci_config(
+    spec: ProcessSpec, *, seccomp: dict[str, Any] | None = None, mounts_at: str = "mounts"
+) -> dict[str, Any]:
     """``config.json`` for ``spec``; its mounts are expected below ``mounts_at``, numbered."""
     caps = list(DEFAULT_CAP_NAMES)
-    capabilities = {name: caps for name in ("bounding", "effective", "permitted")}
+    capabilities = dict.fromkeys(("bounding", "effective", "permitted"), caps)
     process: dict[str, Any] = {
         "terminal": False,
         "user": {"uid": spec.uid, "gid": spec.gid, "additionalGids": list(spec.groups)},
@@ -45,7 +47,10 @@ def oci_config(spec: ProcessSpec, *, seccomp: dict[str, Any] | None = None, moun
         "env": list(spec.env),
         "cwd": spec.cwd,
         "capabilities": {**capabilities, "inheritable": [], "ambient": []},
-        "rlimits": [{"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard} for name, soft, hard in spec.ulimits],
+        "rlimits": [
+            {"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard}
+            for name, soft, hard in spec.ulimits
+        ],
         "noNewPrivileges": False,
     }
     namespaces = ["pid", "ipc", "uts", "mount", "cgroup"]
@@ -73,18 +78,40 @@ def _system_mounts(spec: ProcessSpec) -> list[dict[str, Any]]:
     sysfs = {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": sys_options}
     return [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": hardened},
-        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-        {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [*hardened, "mode=1777", f"size={spec.shm_size}"]},
+        {
+            "destination": "/dev",
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+        },
+        {
+            "destination": "/dev/pts",
+            "type": "devpts",
+            "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        },
+        {
+            "destination": "/dev/shm",
+            "type": "tmpfs",
+            "source": "shm",
+            "options": [*hardened, "mode=1777", f"size={spec.shm_size}"],
+        },
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": hardened},
         sysfs,
     ]
 
 
 def _own_mounts(spec: ProcessSpec, mounts_at: str) -> list[dict[str, Any]]:
-    numbered = sorted(enumerate(spec.mounts), key=lambda pair: len([p for p in pair[1].target.split("/") if p]))
+    numbered = sorted(
+        enumerate(spec.mounts), key=lambda pair: len([p for p in pair[1].target.split("/") if p])
+    )
     return [
-        {"destination": "/" + mount.target.lstrip("/"), "type": "bind", "source": f"{mounts_at}/{number}", "options": ["rbind", "rprivate", "ro" if mount.readonly else "rw"]}
+        {
+            "destination": "/" + mount.target.lstrip("/"),
+            "type": "bind",
+            "source": f"{mounts_at}/{number}",
+            "options": ["rbind", "rprivate", "ro" if mount.readonly else "rw"],
+        }
         for number, mount in numbered
     ]
 
@@ -94,17 +121,49 @@ def seccomp_profile() -> dict[str, Any]:
     from .inner import filter as lists
 
     errno = {"action": "SCMP_ACT_ERRNO", "errnoRet": 1}
-    clone_bits = [{"names": ["clone"], **errno, "args": [{"index": 0, "value": 1 << bit, "valueTwo": 1 << bit, "op": "SCMP_CMP_MASKED_EQ"}]} for bit in range(25, 31)]
-    clone_ok = {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0x7E020000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]}
-    personality = [{"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]} for value in lists.PERSONALITIES]
-    socket = {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_NE"}]}
+    clone_bits = [
+        {
+            "names": ["clone"],
+            **errno,
+            "args": [{"index": 0, "value": 1 << bit, "valueTwo": 1 << bit, "op": "SCMP_CMP_MASKED_EQ"}],
+        }
+        for bit in range(25, 31)
+    ]
+    clone_ok = {
+        "names": ["clone"],
+        "action": "SCMP_ACT_ALLOW",
+        "args": [{"index": 0, "value": 0x7E020000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}],
+    }
+    personality = [
+        {
+            "names": ["personality"],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}],
+        }
+        for value in lists.PERSONALITIES
+    ]
+    socket = {
+        "names": ["socket"],
+        "action": "SCMP_ACT_ALLOW",
+        "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_NE"}],
+    }
     machine = os.uname().machine
-    arches = {"x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]}
+    arches = {
+        "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+    }
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": 38,
         "architectures": arches.get(machine, []),
-        "syscalls": [{"names": lists.ALLOWED.split(), "action": "SCMP_ACT_ALLOW"}, {"names": lists.REFUSED.split(), **errno}, *clone_bits, clone_ok, *personality, socket],
+        "syscalls": [
+            {"names": lists.ALLOWED.split(), "action": "SCMP_ACT_ALLOW"},
+            {"names": lists.REFUSED.split(), **errno},
+            *clone_bits,
+            clone_ok,
+            *personality,
+            socket,
+        ],
     }
 
 
@@ -140,7 +199,9 @@ class OciRuntimeExecutor:
                 self.notes.append(note)
         if self._seccomp is None:
             self._seccomp = seccomp_profile()
-        with tempfile.TemporaryDirectory(prefix="lapstrake-oci-", dir=self._scratch, ignore_cleanup_errors=True) as scratch:
+        with tempfile.TemporaryDirectory(
+            prefix="lapstrake-oci-", dir=self._scratch, ignore_cleanup_errors=True
+        ) as scratch:
             bundle = f"{scratch}/bundle"
             os.mkdir(bundle)
             config = oci_config(spec, seccomp=self._seccomp, mounts_at=f"{bundle}/mounts")
@@ -157,9 +218,24 @@ class OciRuntimeExecutor:
     def _command(self, scratch: str) -> list[str]:
         name = "run-" + os.path.basename(scratch)
         early = ["--cgroup-manager", "disabled"] if self.name == "crun" else []
-        return [self._program, "--root", f"{scratch}/bundle/state", "--log", f"{scratch}/log", "--log-format", "json", *early, "run", "--bundle", f"{scratch}/bundle", name]
+        return [
+            self._program,
+            "--root",
+            f"{scratch}/bundle/state",
+            "--log",
+            f"{scratch}/log",
+            "--log-format",
+            "json",
+            *early,
+            "run",
+            "--bundle",
+            f"{scratch}/bundle",
+            name,
+        ]
 
-    def _limited(self, spec: ProcessSpec, data: dict[str, Any], output: Callable[[int, bytes], None], cancel: Cancel) -> ExitInfo:
+    def _limited(
+        self, spec: ProcessSpec, data: dict[str, Any], output: Callable[[int, bytes], None], cancel: Cancel
+    ) -> ExitInfo:
         asked = options(spec, "oci")
         if not spec.resources and not spec.cgroup_parent:
             return Job(spec, output, cancel).run(self._helper, data, asked)
@@ -173,13 +249,23 @@ class OciRuntimeExecutor:
         from . import emulation
 
         if spec.insecure:
-            raise SandboxError(f"the {self.name} executor has no insecure mode", hint="use --isolation=namespaces")
+            raise SandboxError(
+                f"the {self.name} executor has no insecure mode", hint="use --isolation=namespaces"
+            )
         if spec.devices:
-            raise SandboxError(f"the {self.name} executor passes no devices", hint="use --isolation=namespaces")
+            raise SandboxError(
+                f"the {self.name} executor passes no devices", hint="use --isolation=namespaces"
+            )
         if (spec.resources or spec.cgroup_parent) and self.name != "crun":
-            raise SandboxError(f"the {self.name} executor applies no resource limits", hint="use --isolation=namespaces or crun")
+            raise SandboxError(
+                f"the {self.name} executor applies no resource limits",
+                hint="use --isolation=namespaces or crun",
+            )
         if spec.arch and emulation.ensure(spec.arch) is not None:
-            raise SandboxError(f"{self.name} can't emulate {spec.arch} without a registration on the host", hint="use --isolation=namespaces, or register qemu: apt-get install qemu-user-static binfmt-support")
+            raise SandboxError(
+                f"{self.name} can't emulate {spec.arch} without a registration on the host",
+                hint="use --isolation=namespaces, or register qemu: apt-get install qemu-user-static binfmt-support",
+            )
 
     def close(self) -> None:
         """Stop the helper and everything it still runs."""

@@ -53,7 +53,9 @@ def mount_data(mount: Mount, userxattr: bool, pretend: bool) -> dict[str, Any]:
     }
 
 
-def build(spec: ProcessSpec, mode: str, *, binfmt: tuple[str, bytes] | None = None, pretend: bool = False) -> dict[str, Any]:
+def build(
+    spec: ProcessSpec, mode: str, *, binfmt: tuple[str, bytes] | None = None, pretend: bool = False
+) -> dict[str, Any]:
     """The message a run's process reads."""
     root = spec.rootfs
     return {

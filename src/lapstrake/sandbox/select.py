@@ -24,7 +24,9 @@ class Check(Value):
     fix: str = ""
 
 
-def choose(isolation: str = "auto", root_dir: str = "", *, single_id: bool = False, min_isolation: str = "") -> Executor:
+def choose(
+    isolation: str = "auto", root_dir: str = "", *, single_id: bool = False, min_isolation: str = ""
+) -> Executor:
     """The executor for ``isolation``; ``auto`` takes the strongest that works and notes why.
 
     ``single_id``: the user namespace maps one id only.  ``min_isolation``: refuse anything weaker.
@@ -36,7 +38,10 @@ def choose(isolation: str = "auto", root_dir: str = "", *, single_id: bool = Fal
     executor = _make(isolation, root_dir, single_id)
     if min_isolation and STRENGTH.get(executor.name, 0) < STRENGTH[min_isolation]:
         executor.close()
-        raise SandboxError(f"this host only offers {executor.name}, weaker than {min_isolation}", hint="lapstrake doctor says what is missing")
+        raise SandboxError(
+            f"this host only offers {executor.name}, weaker than {min_isolation}",
+            hint="lapstrake doctor says what is missing",
+        )
     return executor
 
 
@@ -44,7 +49,11 @@ def _make(isolation: str, root_dir: str, single_id: bool) -> Executor:
     if isolation in ("oci", "crun", "runc"):
         from .ociruntime import OciRuntimeExecutor, find_runtime
 
-        name = isolation if isolation != "oci" else next((n for n in ("crun", "runc") if find_runtime(n)), "crun")
+        name = (
+            isolation
+            if isolation != "oci"
+            else next((n for n in ("crun", "runc") if find_runtime(n)), "crun")
+        )
         return OciRuntimeExecutor(runtime=name)
     if isolation == "chroot":
         from .chroot import ChrootExecutor
@@ -55,7 +64,9 @@ def _make(isolation: str, root_dir: str, single_id: bool) -> Executor:
         from .namespaces import NamespacesExecutor
         from .network import Network
 
-        return NamespacesExecutor(pretend=single_id, network=Network(probe_file=f"{root_dir}/network.probe" if root_dir else ""))
+        return NamespacesExecutor(
+            pretend=single_id, network=Network(probe_file=f"{root_dir}/network.probe" if root_dir else "")
+        )
     from .chroot import ChrootExecutor
 
     executor = ChrootExecutor()
@@ -105,21 +116,56 @@ def doctor() -> list[Check]:
     if not root:
         fine = subids_available()
         name = os.environ.get("USER", str(os.getuid()))
-        checks.append(Check(name="subordinate ids", ok=fine, detail="many ids" if fine else "single id: owners are kept beside the files", fix="" if fine else f"sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"))
+        checks.append(
+            Check(
+                name="subordinate ids",
+                ok=fine,
+                detail="many ids" if fine else "single id: owners are kept beside the files",
+                fix=""
+                if fine
+                else f"sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}",
+            )
+        )
     pasta = find_pasta()
-    checks.append(Check(name="private network", ok=bool(pasta), detail=pasta or "pasta is not installed: steps use the host's network", fix="" if pasta else "apt-get install passt"))
+    checks.append(
+        Check(
+            name="private network",
+            ok=bool(pasta),
+            detail=pasta or "pasta is not installed: steps use the host's network",
+            fix="" if pasta else "apt-get install passt",
+        )
+    )
     for arch in ("arm64", "amd64"):
         if arch != host_arch():
             found = find_emulator(arch)
-            checks.append(Check(name=f"emulation of {arch}", ok=bool(found), detail=found or "no static qemu", fix="" if found else "apt-get install qemu-user-static"))
+            checks.append(
+                Check(
+                    name=f"emulation of {arch}",
+                    ok=bool(found),
+                    detail=found or "no static qemu",
+                    fix="" if found else "apt-get install qemu-user-static",
+                )
+            )
     runtimes = [name for name in ("crun", "runc") if find_runtime(name)]
-    checks.append(Check(name="OCI runtime (optional)", ok=bool(runtimes), detail=", ".join(runtimes) or "none", fix="" if runtimes else "apt-get install crun"))
+    checks.append(
+        Check(
+            name="OCI runtime (optional)",
+            ok=bool(runtimes),
+            detail=", ".join(runtimes) or "none",
+            fix="" if runtimes else "apt-get install crun",
+        )
+    )
     return checks
 
 
 def _check_kernel() -> Check:
     version = _kernel()
-    return Check(name="kernel", ok=version >= (5, 12), detail=os.uname().release, fix="" if version >= (5, 12) else "Linux 5.12 or newer (6.7 for emulation without registration)")
+    return Check(
+        name="kernel",
+        ok=version >= (5, 12),
+        detail=os.uname().release,
+        fix="" if version >= (5, 12) else "Linux 5.12 or newer (6.7 for emulation without registration)",
+    )
 
 
 def _check_namespaces(root: bool) -> Check:
@@ -129,12 +175,24 @@ def _check_namespaces(root: bool) -> Check:
         try:
             from .inner import kernel as k
 
-            k.unshare(k.CLONE_NEWNS | k.CLONE_NEWNET | k.CLONE_NEWIPC | k.CLONE_NEWUTS | (0 if root else k.CLONE_NEWUSER))
+            k.unshare(
+                k.CLONE_NEWNS
+                | k.CLONE_NEWNET
+                | k.CLONE_NEWIPC
+                | k.CLONE_NEWUTS
+                | (0 if root else k.CLONE_NEWUSER)
+            )
             status = 0
         finally:
             os._exit(status)
     fine = os.waitpid(pid, 0)[1] == 0
-    fix = "" if fine else "run outside of a restricted container, or with --security-opt seccomp=unconfined" if root else "sudo sysctl -w kernel.unprivileged_userns_clone=1 (or kernel.apparmor_restrict_unprivileged_userns=0)"
+    fix = (
+        ""
+        if fine
+        else "run outside of a restricted container, or with --security-opt seccomp=unconfined"
+        if root
+        else "sudo sysctl -w kernel.unprivileged_userns_clone=1 (or kernel.apparmor_restrict_unprivileged_userns=0)"
+    )
     return Check(name="namespaces", ok=fine, detail="available" if fine else "refused by the kernel", fix=fix)
 
 
@@ -144,7 +202,12 @@ def _check_overlay() -> Check:
             fine = any(line.split()[-1] == "overlay" for line in file)
     except OSError:
         fine = False
-    return Check(name="overlayfs", ok=fine, detail="available" if fine else "not loaded", fix="" if fine else "sudo modprobe overlay")
+    return Check(
+        name="overlayfs",
+        ok=fine,
+        detail="available" if fine else "not loaded",
+        fix="" if fine else "sudo modprobe overlay",
+    )
 
 
 def _check_seccomp() -> Check:

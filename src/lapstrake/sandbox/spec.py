@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..rootfs import Rootfs
 from ..values import Value
 
 TYPE_CHECKING = False
@@ -12,15 +13,7 @@ else:
     Protocol = object
 
 
-class Rootfs(Value):
-    """The root: an overlay (``lowers`` topmost first, ``upper``, ``work``) or, without ``upper``'s
-    overlay (``lowers`` empty), the plain writable directory ``upper``.  The executor mounts it in its
-    own mount namespace, so nothing is left behind whatever happens."""
-
-    upper: str
-    lowers: tuple[str, ...] = ()
-    work: str = ""
-    userxattr: bool = False
+__all__ = ["Cancel", "Executor", "ExitInfo", "Mount", "ProcessSpec", "Rootfs"]
 
 
 class Mount(Value):

@@ -28,7 +28,9 @@ def remove(upper: str, stubs: Iterable[tuple[str, int, int, int]], lowers: tuple
                 os.utime(parent, ns=(os.fstat(parent).st_atime_ns, before))
         finally:
             os.close(parent)
-    for directory_path in sorted({os.path.dirname(s[0]) for s in stubs if "/" in s[0]}, key=lambda p: -p.count("/")):
+    for directory_path in sorted(
+        {os.path.dirname(s[0]) for s in stubs if "/" in s[0]}, key=lambda p: -p.count("/")
+    ):
         _forget_copied_up(upper, directory_path, lowers)
 
 
@@ -98,7 +100,12 @@ def _forget_copied_up(upper: str, path: str, lowers: tuple[str, ...]) -> None:
 
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
-    return (one.st_mode, one.st_uid, one.st_gid, one.st_mtime_ns) == (other.st_mode, other.st_uid, other.st_gid, other.st_mtime_ns)
+    return (one.st_mode, one.st_uid, one.st_gid, one.st_mtime_ns) == (
+        other.st_mode,
+        other.st_uid,
+        other.st_gid,
+        other.st_mtime_ns,
+    )
 
 
 def forget_volatile(work: str) -> None:

@@ -25,7 +25,12 @@ class Mapping(Value):
 def subids_available(uid: int | None = None) -> bool:
     """Whether this user has subordinate ids and the set-uid tools to map them."""
     uid = os.getuid() if uid is None else uid
-    return bool(_tool("newuidmap") and _tool("newgidmap") and ranges("/etc/subuid", uid) and ranges("/etc/subgid", uid))
+    return bool(
+        _tool("newuidmap")
+        and _tool("newgidmap")
+        and ranges("/etc/subuid", uid)
+        and ranges("/etc/subgid", uid)
+    )
 
 
 def ranges(path: str, uid: int) -> list[tuple[int, int]]:
@@ -42,7 +47,13 @@ def ranges(path: str, uid: int) -> list[tuple[int, int]]:
         with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 fields = line.strip().split(":")
-                if len(fields) == 3 and fields[0] in names and fields[1].isdigit() and fields[2].isdigit() and int(fields[2]) > 0:
+                if (
+                    len(fields) == 3
+                    and fields[0] in names
+                    and fields[1].isdigit()
+                    and fields[2].isdigit()
+                    and int(fields[2]) > 0
+                ):
                     found.append((int(fields[1]), int(fields[2])))
     except OSError:
         return []
@@ -72,7 +83,9 @@ def enter(*, force_single: bool = False) -> Mapping | None:
         return None
     uid, gid = os.getuid(), os.getgid()
     usable = not force_single and subids_available(uid)
-    mapping = plan(uid, gid, ranges("/etc/subuid", uid) if usable else [], ranges("/etc/subgid", uid) if usable else [])
+    mapping = plan(
+        uid, gid, ranges("/etc/subuid", uid) if usable else [], ranges("/etc/subgid", uid) if usable else []
+    )
     ready_r, ready_w = os.pipe()
     mapped_r, mapped_w = os.pipe()
     child = os.fork()
@@ -94,7 +107,10 @@ def enter(*, force_single: bool = False) -> Mapping | None:
     answer = os.read(mapped_r, 4096)
     os.close(mapped_r)
     if answer != b"ok":
-        raise SandboxError(f"the ids of the user namespace can't be mapped: {answer.decode('utf-8', 'replace') or 'the parent died'}", hint="check /etc/subuid and /etc/subgid, or remove your lines there to use a single id")
+        raise SandboxError(
+            f"the ids of the user namespace can't be mapped: {answer.decode('utf-8', 'replace') or 'the parent died'}",
+            hint="check /etc/subuid and /etc/subgid, or remove your lines there to use a single id",
+        )
     if not mapping.single:
         os.setgroups([])
     os.setresgid(0, 0, 0)
@@ -159,8 +175,16 @@ def _tool(name: str) -> str:
 
 def _hint() -> str:
     for path, wanted, command in (
-        ("/proc/sys/kernel/unprivileged_userns_clone", "1", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "0", "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"),
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "1",
+            "sudo sysctl -w kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "0",
+            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
     ):
         try:
             with open(path, encoding="ascii") as file:

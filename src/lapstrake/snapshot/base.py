@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
-    from ..sandbox.spec import Rootfs
+    from ..rootfs import Rootfs
 else:
     Protocol = object
 
@@ -50,7 +50,10 @@ def choose(root: str, wanted: str = "auto") -> Snapshotter:
         if wanted == "overlay":
             from ..errors import SandboxError
 
-            raise SandboxError("overlayfs cannot be mounted here", hint="needs Linux 5.11 and a file system with user.* attributes; or use the copying snapshotter")
+            raise SandboxError(
+                "overlayfs cannot be mounted here",
+                hint="needs Linux 5.11 and a file system with user.* attributes; or use the copying snapshotter",
+            )
         return CopyingSnapshotter(userxattr=os.geteuid() != 0)
     return OverlaySnapshotter(userxattr=found == "overlay-userxattr")
 
@@ -90,7 +93,11 @@ def _probe(root: str) -> str:
     os.makedirs(root, exist_ok=True)
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-S", _probe_script(), root], capture_output=True, timeout=30, check=False, stdin=subprocess.DEVNULL
+            [sys.executable, "-I", "-S", _probe_script(), root],
+            capture_output=True,
+            timeout=30,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
         return "copying"

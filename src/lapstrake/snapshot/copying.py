@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..sandbox.spec import Rootfs
+    from ..rootfs import Rootfs
     from ..tree import Node
     from .base import Scratch
 
@@ -38,7 +38,7 @@ class CopyingSnapshotter:
 
     def prepare(self, layer_dirs: Sequence[str], active: Scratch) -> Rootfs:
         """See ``Snapshotter``."""
-        from ..sandbox.spec import Rootfs
+        from ..rootfs import Rootfs
 
         marks: dict[str, _Mark] = {}
         if layer_dirs:
@@ -59,7 +59,12 @@ class CopyingSnapshotter:
         out = f"{active.path}/diff"
         os.mkdir(out, 0o755)
         try:
-            _Diff(active.upper, out, before, "user.overlay.opaque" if self.userxattr else "trusted.overlay.opaque").run()
+            _Diff(
+                active.upper,
+                out,
+                before,
+                "user.overlay.opaque" if self.userxattr else "trusted.overlay.opaque",
+            ).run()
         except OSError as e:
             raise StoreError(f"cannot compare the root with its layers: {e.strerror} ({e.filename})") from e
         return out
@@ -260,6 +265,8 @@ class _Diff:
         os.chmod(target, stat.S_IMODE(st.st_mode))
         for name in os.listxattr(source, follow_symlinks=False):
             if name != "security.selinux":
-                os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
+                os.setxattr(
+                    target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False
+                )
         mtime = self.mtimes.get(path, st.st_mtime_ns)  # as it was before our own moves changed it
         os.utime(target, ns=(mtime, mtime))

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..sandbox.spec import Rootfs
+    from ..rootfs import Rootfs
     from .base import Scratch
 
 
@@ -20,7 +20,7 @@ class OverlaySnapshotter:
 
     def prepare(self, layer_dirs: Sequence[str], active: Scratch) -> Rootfs:
         """See ``Snapshotter``.  Without layers the root is the plain upper directory."""
-        from ..sandbox.spec import Rootfs
+        from ..rootfs import Rootfs
 
         if not layer_dirs:
             return Rootfs(active.upper)

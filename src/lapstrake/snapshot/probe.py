@@ -59,6 +59,6 @@ def _works(libc: ctypes.CDLL, root: str, option: str) -> bool:
 
 if __name__ == "__main__":
     try:
-        print(main(sys.argv[1]))
+        sys.stdout.write(main(sys.argv[1]) + "\n")
     except OSError:
-        print("copying")
+        sys.stdout.write("copying\n")

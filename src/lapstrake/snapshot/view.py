@@ -88,8 +88,15 @@ class StackView:
                         if e.name in hidden:
                             continue
                         hidden.add(e.name)
-                        if e.is_file(follow_symlinks=False) or e.is_dir(follow_symlinks=False) or e.is_symlink():
-                            if not (e.is_file(follow_symlinks=False) and self._marked(i, f"{path}/{e.name}" if path else e.name)):
+                        if (
+                            e.is_file(follow_symlinks=False)
+                            or e.is_dir(follow_symlinks=False)
+                            or e.is_symlink()
+                        ):
+                            if not (
+                                e.is_file(follow_symlinks=False)
+                                and self._marked(i, f"{path}/{e.name}" if path else e.name)
+                            ):
                                 names.append(e.name)
                         elif not _whiteout(e.stat(follow_symlinks=False)):
                             names.append(e.name)
@@ -170,7 +177,12 @@ class StackView:
         for i in self._contributing(path.rpartition("/")[0]):
             st = self._stat(i, path)
             if st is not None:
-                return None if _whiteout(st) or (stat.S_ISREG(st.st_mode) and st.st_size == 0 and self._marked(i, path)) else i
+                return (
+                    None
+                    if _whiteout(st)
+                    or (stat.S_ISREG(st.st_mode) and st.st_size == 0 and self._marked(i, path))
+                    else i
+                )
         return None
 
     def _at(self, layer: int, path: str) -> str:

@@ -30,6 +30,7 @@ def parts_of(vertex: Vertex, identities: tuple[str, ...]) -> dict[str, str]:
     """The named parts of a vertex's key.  ``identities``: what each input is known by."""
     op = vertex.op
     parts: dict[str, str] = {}
+    rest: tuple[str, ...]
     if isinstance(op, ExecOp):
         parts["command"] = _short(op.args)
         for item in op.env:
@@ -38,7 +39,17 @@ def parts_of(vertex: Vertex, identities: tuple[str, ...]) -> dict[str, str]:
         for mount in op.mounts:
             parts[f"mount {mount.target or mount.id}"] = _short(mount)
         parts["platform"] = str(op.platform)
-        rest = ("cwd", "user", "network", "security", "hostname", "ulimits", "shm_size", "cgroup_parent", "devices")
+        rest = (
+            "cwd",
+            "user",
+            "network",
+            "security",
+            "hostname",
+            "ulimits",
+            "shm_size",
+            "cgroup_parent",
+            "devices",
+        )
     elif isinstance(op, CopyOp):
         parts["command"] = _short((op.sources, op.dest))
         for name, content in op.files:
@@ -56,7 +67,13 @@ def parts_of(vertex: Vertex, identities: tuple[str, ...]) -> dict[str, str]:
     return parts
 
 
-def reason(old: Mapping[str, str], new: Mapping[str, str], *, inputs: tuple[str, ...], files: Callable[[int], list[str]] | None = None) -> str:
+def reason(
+    old: Mapping[str, str],
+    new: Mapping[str, str],
+    *,
+    inputs: tuple[str, ...],
+    files: Callable[[int], list[str]] | None = None,
+) -> str:
     """One line, the nearest cause first.  ``inputs``: display names; ``files(i)``: what differs in input ``i``."""
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     if not changed:

@@ -32,7 +32,17 @@ def _h(*parts: str) -> str:
 class Solver:
     """One solve: holds what is known of each vertex."""
 
-    def __init__(self, worker: Worker, cache: CacheIndex, emit: EventSink, cancel: CancelToken, *, clock: Callable[[], float], jobs: int = 0, lock: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        cache: CacheIndex,
+        emit: EventSink,
+        cancel: CancelToken,
+        *,
+        clock: Callable[[], float],
+        jobs: int = 0,
+        lock: Callable[[str], object] | None = None,
+    ) -> None:
         self.worker = worker
         self.cache = cache
         self.emit = emit
@@ -179,7 +189,7 @@ class Solver:
         def work(v: Vertex) -> None:
             try:
                 self._one(v)
-            except BaseException as exc:  # noqa: BLE001 - handed to the owner below
+            except BaseException as exc:
                 finish(v, exc)
             else:
                 finish(v, None)
@@ -223,7 +233,7 @@ class Solver:
         ins = tuple(i.digest for i in v.inputs)
         if self.cancel.is_set():
             raise Cancelled("the build was cancelled")
-        keys = (key,)
+        keys: tuple[str, ...] = (key,)
         if not v.ignore_cache:
             record = self.cache.lookup(key)
             if record is None:
@@ -245,7 +255,9 @@ class Solver:
         self.emit(VertexStarted(v.digest, v.name, start, ins))
         try:
             identity = key if not v.ignore_cache else _h(key, repr(start))
-            record = self.worker.run(v, identity, tuple(self.records[i.digest] for i in v.inputs), self.cancel)
+            record = self.worker.run(
+                v, identity, tuple(self.records[i.digest] for i in v.inputs), self.cancel
+            )
         except BaseException as exc:
             message = exc.message if isinstance(exc, BuildError) else f"{type(exc).__name__}: {exc}"
             self.emit(VertexFailed(v.digest, v.name, self.clock(), message, isinstance(exc, Cancelled)))

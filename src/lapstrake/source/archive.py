@@ -92,11 +92,13 @@ class Spool:
     def lstat(self, path: str) -> Node | None:
         """A spooled file's size."""
         try:
-            return Node(FILE, 0o644, size=os.stat(os.path.join(self.directory, path), follow_symlinks=False).st_size)
+            return Node(
+                FILE, 0o644, size=os.stat(os.path.join(self.directory, path), follow_symlinks=False).st_size
+            )
         except OSError:
             return None
 
-    def listdir(self, path: str) -> Iterable[str]:  # noqa: ARG002
+    def listdir(self, path: str) -> Iterable[str]:
         """Nothing: files are named by entries only."""
         return []
 
@@ -121,7 +123,9 @@ class Spool:
             return "", b"".join(parts)
         self.count += 1
         name = str(self.count)
-        fd = os.open(os.path.join(self.directory, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(
+            os.path.join(self.directory, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
         with open(fd, "wb", 0) as out:
             while chunk := reader.read(_CHUNK):
                 out.write(chunk)
@@ -145,7 +149,9 @@ def read_members(stream: BinaryIO, spool: Spool) -> list[Entry] | None:
         if header.kind == tar.HARDLINK:
             target = at.get(_safe(header.linkname))
             if target is None:
-                raise BuildError(f"the archive's /{path} is a link to {header.linkname}, which is not in the archive")
+                raise BuildError(
+                    f"the archive's /{path} is a link to {header.linkname}, which is not in the archive"
+                )
             first = out[target]
             if first.node.inode is None and first.node.kind == FILE:
                 links += 1
@@ -252,7 +258,8 @@ def extract(stream: BinaryIO, directory: str) -> None:
     import shutil
     import tempfile
 
-    from ..layer.copy import materialize, plan_copy
+    from ..layer.copy import plan_copy
+    from ..layer.materialize import materialize
     from ..layer.select import CopySpec, Root, Selection
 
     whole = _buffered(stream)
@@ -265,7 +272,13 @@ def extract(stream: BinaryIO, directory: str) -> None:
         if os.geteuid() != 0:
             members = [m for m in members if m.node.kind not in (CHAR, BLOCK)]
         picked = Selection((Root("a", "a"),))
-        plan = plan_copy(_OneFile(), _Nothing(), CopySpec(("a",), "/", unpack=True), selection=picked, unpack=lambda _t, _p: members)
+        plan = plan_copy(
+            _OneFile(),
+            _Nothing(),
+            CopySpec(("a",), "/", unpack=True),
+            selection=picked,
+            unpack=lambda _t, _p: members,
+        )
         materialize(plan, directory, owners=False)
     except (OSError, EOFError, StoreError) as e:
         raise BuildError(f"failed to extract the archive: {e}") from e
@@ -279,13 +292,13 @@ class _Nothing:
     def lstat(self, path: str) -> Node | None:
         return None if path else Node(DIR, 0o755)
 
-    def listdir(self, path: str) -> Iterable[str]:  # noqa: ARG002
+    def listdir(self, path: str) -> Iterable[str]:
         return []
 
     def open(self, path: str) -> BinaryIO:
         raise FileNotFoundError(path)
 
-    def real_path(self, path: str) -> str | None:  # noqa: ARG002
+    def real_path(self, path: str) -> str | None:
         return None
 
 

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
-_QUERIES = ("ref", "tag", "branch", "subdir", "checksum", "commit", "keep-git-dir", "submodules", "mtime", "fetch-by-commit")
+_QUERIES = (
+    "ref",
+    "tag",
+    "branch",
+    "subdir",
+    "checksum",
+    "commit",
+    "keep-git-dir",
+    "submodules",
+    "mtime",
+    "fetch-by-commit",
+)
 _BOOLS = ("keep-git-dir", "submodules", "fetch-by-commit")
 _SCHEMES = ("http", "https", "ssh", "git")
 _TIMEOUT = 1800.0
@@ -173,19 +184,28 @@ def _check(found: GitRef) -> None:
         if text.startswith("-") or any(c < " " or c == "\x7f" for c in text):
             raise BuildError(f"invalid git {what} {text!r}")
     ref = found.ref
-    bad = any(c in ref for c in " ~^:?*[\\") or ".." in ref or "@{" in ref or ref.endswith((".lock", "/", "."))
+    bad = (
+        any(c in ref for c in " ~^:?*[\\") or ".." in ref or "@{" in ref or ref.endswith((".lock", "/", "."))
+    )
     if bad:
         raise BuildError(f"invalid git reference {ref!r}")
     scheme, sep, rest = found.remote.partition("://")
     host = rest.partition("/")[0] if sep else found.remote.partition(":")[0]
     host = host.rpartition("@")[2]
     # Spaces would pass as they are: git calls ssh with the host as one argument.
-    if (not host and scheme != "file") or host.startswith("-") or " " in host or "::" in found.remote.partition("/")[0]:
+    if (
+        (not host and scheme != "file")
+        or host.startswith("-")
+        or " " in host
+        or "::" in found.remote.partition("/")[0]
+    ):
         raise BuildError(f"invalid git remote {redacted(found.remote)!r}")
     if sep and host.rpartition("@")[0].startswith("-"):
         raise BuildError(f"invalid git remote {redacted(found.remote)!r}")
     if found.checksum and not (_is_hex(found.checksum) and 7 <= len(found.checksum) <= 64):
-        raise BuildError(f'invalid checksum "{found.checksum}", expected a commit id of at least 7 hexadecimal digits')
+        raise BuildError(
+            f'invalid checksum "{found.checksum}", expected a commit id of at least 7 hexadecimal digits'
+        )
 
 
 def redacted(remote: str) -> str:
@@ -206,7 +226,10 @@ def resolve(found: GitRef, access: Access | None = None) -> str:
         out = _git(["ls-remote", "--end-of-options", found.remote, ref, ref + "^{}"], found, access)
         commit = _pick(out, ref)
         if not commit:
-            raise ResolveError(f"repository {redacted(found.remote)} does not contain ref {ref}", hint="check the branch, tag or commit after #")
+            raise ResolveError(
+                f"repository {redacted(found.remote)} does not contain ref {ref}",
+                hint="check the branch, tag or commit after #",
+            )
     if found.checksum and not commit.startswith(found.checksum):
         raise ResolveError(f"expected checksum to match {found.checksum}, got {commit}")
     return commit
@@ -228,7 +251,12 @@ def _pick(listing: str, ref: str) -> str:
 
 
 def checkout(
-    found: GitRef, target: str, *, keep_git_dir: bool | None = None, commit: str = "", access: Access | None = None
+    found: GitRef,
+    target: str,
+    *,
+    keep_git_dir: bool | None = None,
+    commit: str = "",
+    access: Access | None = None,
 ) -> str:
     """Put a reference's tree into the empty directory ``target``; the commit.
 
@@ -270,7 +298,15 @@ class _Repo(Value):
 
 
 def _fetch(repo: _Repo, found: GitRef, commit: str) -> None:
-    fetch = ("fetch", "-q", "--depth=1", "--no-tags", "--no-recurse-submodules", "--end-of-options", found.remote)
+    fetch = (
+        "fetch",
+        "-q",
+        "--depth=1",
+        "--no-tags",
+        "--no-recurse-submodules",
+        "--end-of-options",
+        found.remote,
+    )
     try:
         repo.run(*fetch, commit)
         return
@@ -330,7 +366,14 @@ def _move(work: str, found: GitRef, target: str) -> None:
         os.rename(os.path.join(source, name), os.path.join(target, name))
 
 
-def _git(args: Sequence[str], found: GitRef, access: Access | None, repo: _Repo | None = None, *, submodule: bool = False) -> str:
+def _git(
+    args: Sequence[str],
+    found: GitRef,
+    access: Access | None,
+    repo: _Repo | None = None,
+    *,
+    submodule: bool = False,
+) -> str:
     import subprocess
 
     access = access or Access()
@@ -350,9 +393,16 @@ def _git(args: Sequence[str], found: GitRef, access: Access | None, repo: _Repo 
     except FileNotFoundError as e:
         raise ResolveError("git is not installed", hint="apt-get install git") from e
     except subprocess.TimeoutExpired as e:
-        raise ResolveError(f"git {args[0]} of {redacted(found.remote)} took more than {access.timeout:.0f} s", temporary=True) from e
+        raise ResolveError(
+            f"git {args[0]} of {redacted(found.remote)} took more than {access.timeout:.0f} s", temporary=True
+        ) from e
     if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").replace(found.remote, redacted(found.remote)).strip().splitlines()
+        lines = (
+            done.stderr.decode("utf-8", "replace")
+            .replace(found.remote, redacted(found.remote))
+            .strip()
+            .splitlines()
+        )
         raise ResolveError(f"git {args[0]} of {redacted(found.remote)} failed: {'; '.join(lines[-3:])}")
     return done.stdout.decode("utf-8", "replace")
 

@@ -64,7 +64,9 @@ def download(
     try:
         with open(fd, "wb", 0) as out, _open(url, "GET", {}, authorization, timeout) as response:
             total, other = hashlib.sha256(), hashlib.new(algorithm)
-            size = _receive(url, response, out, (total, other) if algorithm != "sha256" else (total,), max_bytes)
+            size = _receive(
+                url, response, out, (total, other) if algorithm != "sha256" else (total,), max_bytes
+            )
             headers = response.headers
         got = f"{algorithm}:{(total if algorithm == 'sha256' else other).hexdigest()}"
         if want and got != want:
@@ -90,7 +92,9 @@ def unchanged(url: str, known: Download, *, authorization: str = "", timeout: fl
         return False  # some servers know no HEAD
 
 
-def _receive(url: str, response: http.client.HTTPResponse, out: IO[bytes], hashes: tuple[Any, ...], limit: int) -> int:
+def _receive(
+    url: str, response: http.client.HTTPResponse, out: IO[bytes], hashes: tuple[Any, ...], limit: int
+) -> int:
     import http.client
 
     size = 0
@@ -112,7 +116,9 @@ def _receive(url: str, response: http.client.HTTPResponse, out: IO[bytes], hashe
     return size
 
 
-def _open(url: str, method: str, headers: dict[str, str], authorization: str, timeout: float) -> http.client.HTTPResponse:
+def _open(
+    url: str, method: str, headers: dict[str, str], authorization: str, timeout: float
+) -> http.client.HTTPResponse:
     import http.client
     import urllib.error
     import urllib.parse
@@ -123,7 +129,9 @@ def _open(url: str, method: str, headers: dict[str, str], authorization: str, ti
         raise ResolveError(f"invalid URL {redact(url)}")
     address = urllib.parse.urlunsplit((parts.scheme, _host(parts), _quoted(parts.path), parts.query, ""))
     # Identity: the bytes as stored, whatever the server would like to compress on the way.
-    request = urllib.request.Request(address, method=method, headers={"User-Agent": "lapstrake", "Accept-Encoding": "identity", **headers})
+    request = urllib.request.Request(
+        address, method=method, headers={"User-Agent": "lapstrake", "Accept-Encoding": "identity", **headers}
+    )
     if not authorization and parts.username is not None:
         import base64
 
@@ -140,7 +148,9 @@ def _open(url: str, method: str, headers: dict[str, str], authorization: str, ti
             return e  # type: ignore[return-value]
         status = e.code
         e.close()
-        raise ResolveError(f"invalid response status {status}", status=status, temporary=status in (429, 500, 502, 503, 504)) from None
+        raise ResolveError(
+            f"invalid response status {status}", status=status, temporary=status in (429, 500, 502, 503, 504)
+        ) from None
     except (OSError, http.client.HTTPException, ValueError) as e:
         reason = e.reason if isinstance(e, urllib.error.URLError) else e
         raise ResolveError(f"failed to download {redact(url)}: {reason}", temporary=True) from e
@@ -152,7 +162,9 @@ def _opener() -> urllib.request.OpenerDirector:
     import urllib.request as ur
 
     class Redirects(ur.HTTPRedirectHandler):
-        def redirect_request(self, req: ur.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str) -> ur.Request | None:
+        def redirect_request(
+            self, req: ur.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+        ) -> ur.Request | None:
             new = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
             secret = req.unredirected_hdrs.get("Authorization")
             if new is not None:
@@ -163,7 +175,14 @@ def _opener() -> urllib.request.OpenerDirector:
             return new
 
     opener = ur.OpenerDirector()
-    handlers = (ur.ProxyHandler, ur.HTTPHandler, ur.HTTPSHandler, ur.HTTPDefaultErrorHandler, Redirects, ur.HTTPErrorProcessor)
+    handlers = (
+        ur.ProxyHandler,
+        ur.HTTPHandler,
+        ur.HTTPSHandler,
+        ur.HTTPDefaultErrorHandler,
+        Redirects,
+        ur.HTTPErrorProcessor,
+    )
     for handler in handlers:
         opener.add_handler(handler())
     return opener

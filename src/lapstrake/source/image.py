@@ -57,11 +57,15 @@ class ImageSource:
             if memo is not None:
                 found = json.loads(memo)
                 if found["top"] == (top or {}).get("digest", found["top"]):
-                    return ResolvedImage(found["ref"], found["config"], tuple(found["layers"]), found["digest"])
+                    return ResolvedImage(
+                        found["ref"], found["config"], tuple(found["layers"]), found["digest"]
+                    )
         network = False
         if top is None or pull in ("always", "newer"):
             if pull == "never":
-                raise ResolveError(f"{name}: image is not in the store and --pull=never was given", hint="drop --pull=never")
+                raise ResolveError(
+                    f"{name}: image is not in the store and --pull=never was given", hint="drop --pull=never"
+                )
             try:
                 top = self._ask(full)
                 network = True
@@ -69,7 +73,13 @@ class ImageSource:
                 if pull != "newer" or top is None:
                     raise
         resolved = self._pin(full, top, platform, network)
-        memo_value = {"top": top["digest"], "ref": resolved.ref, "config": resolved.config, "layers": resolved.layers, "digest": resolved.digest}
+        memo_value = {
+            "top": top["digest"],
+            "ref": resolved.ref,
+            "config": resolved.config,
+            "layers": resolved.layers,
+            "digest": resolved.digest,
+        }
         self.index.put("base", memo_key, json.dumps(memo_value).encode())
         return resolved
 
@@ -132,7 +142,13 @@ class ImageSource:
             layer = pulled_layer_id(diff_id)
             ids.append(layer)
             if self.index.get("pull", layer) is None:
-                source = {"ref": full, "diff_id": diff_id, "mediaType": desc.media_type, "digest": desc.digest, "size": desc.size}
+                source = {
+                    "ref": full,
+                    "diff_id": diff_id,
+                    "mediaType": desc.media_type,
+                    "digest": desc.digest,
+                    "size": desc.size,
+                }
                 self.index.put("pull", layer, json.dumps(source).encode())
         pinned = str(ref.with_digest(digest).full)
         return ResolvedImage(pinned, config, tuple(ids), digest, network)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     class Rules(Protocol):
         """What an ignore file answers."""
 
-        has_exceptions: bool
+        @property
+        def has_exceptions(self) -> bool: ...
 
         def excluded(self, path: str, is_dir: bool) -> bool: ...
         def can_skip_dir(self, path: str) -> bool: ...
@@ -236,7 +237,11 @@ class LocalTree:
             return None
         rule_for: Callable[[str], tuple[int, str] | None] | None = getattr(self._ignore, "rule_for", None)
         rule = rule_for(path) if rule_for is not None else None
-        return f'{self.ignore_name}:{rule[0]} "{rule[1]}" excludes it' if rule else f"{self.ignore_name} excludes it"
+        return (
+            f'{self.ignore_name}:{rule[0]} "{rule[1]}" excludes it'
+            if rule
+            else f"{self.ignore_name} excludes it"
+        )
 
     # -- metadata ----------------------------------------------------------------------------
 
@@ -271,7 +276,9 @@ class LocalTree:
         if path and self._ignore is not None:
             is_dir = stat.S_ISDIR(st.st_mode)
             # An excluded directory is there when an exception brings back something below it.
-            if self._ignore.excluded(path, is_dir) and not (is_dir and not self._ignore.can_skip_dir(path) and self._load(path)):
+            if self._ignore.excluded(path, is_dir) and not (
+                is_dir and not self._ignore.can_skip_dir(path) and self._load(path)
+            ):
                 return None
         return _key(st)
 
@@ -446,7 +453,8 @@ def _hash_fd(fd: int, size: int) -> str:
 
 def _changed(path: str) -> BuildError:
     return BuildError(
-        f'"/{path}" changed while the context was read', hint="start the build again once nothing writes to the context"
+        f'"/{path}" changed while the context was read',
+        hint="start the build again once nothing writes to the context",
     )
 
 

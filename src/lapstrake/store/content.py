@@ -62,7 +62,9 @@ class Writer:
         n = len(data)
         self.size += n
         if self._expected_size is not None and self.size > self._expected_size:
-            raise StoreError(f"content is larger than the {self._expected_size} bytes announced for {self._expected or 'it'}")
+            raise StoreError(
+                f"content is larger than the {self._expected_size} bytes announced for {self._expected or 'it'}"
+            )
         self._hash.update(data)
         view = memoryview(data)
         while view:
@@ -76,7 +78,9 @@ class Writer:
         try:
             digest = self.digest
             if self._expected_size is not None and self.size != self._expected_size:
-                raise StoreError(f"content of {self._expected or digest} is {self.size} bytes, expected {self._expected_size}")
+                raise StoreError(
+                    f"content of {self._expected or digest} is {self.size} bytes, expected {self._expected_size}"
+                )
             if self._expected is not None and digest != self._expected:
                 raise StoreError(f"content has digest {digest}, expected {self._expected}")
             self._store._publish(self._path, self._fd, digest)
@@ -101,7 +105,9 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
         if kind is None:
             self.commit()
         else:
@@ -149,7 +155,10 @@ class ContentStore:
             raise StoreError(f"content {digest} is larger than {limit} bytes")
         if hashlib.new(algorithm, data).hexdigest() != value:
             self.delete(digest)
-            raise StoreError(f"content {digest} was damaged on disk", hint="it was removed; run the build again to fetch it anew")
+            raise StoreError(
+                f"content {digest} was damaged on disk",
+                hint="it was removed; run the build again to fetch it anew",
+            )
         return data
 
     def put(self, data: bytes) -> str:

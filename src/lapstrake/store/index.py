@@ -57,7 +57,9 @@ class Index:
 
     def get(self, ns: str, key: str) -> bytes | None:
         """A value, or None."""
-        row = self._query(lambda db: db.execute("SELECT value FROM kv WHERE ns=? AND key=?", (ns, key)).fetchone())
+        row = self._query(
+            lambda db: db.execute("SELECT value FROM kv WHERE ns=? AND key=?", (ns, key)).fetchone()
+        )
         return None if row is None else bytes(row[0])
 
     def put(self, ns: str, key: str, value: bytes) -> None:
@@ -67,7 +69,9 @@ class Index:
     def put_many(self, ns: str, items: Iterable[tuple[str, bytes]]) -> None:
         """Set many values in one transaction."""
         rows = [(ns, k, v) for k, v in items]
-        self._write(lambda db: db.executemany("INSERT OR REPLACE INTO kv(ns, key, value) VALUES(?,?,?)", rows))
+        self._write(
+            lambda db: db.executemany("INSERT OR REPLACE INTO kv(ns, key, value) VALUES(?,?,?)", rows)
+        )
 
     def update(self, ns: str, key: str, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
         """Replace a value by a function of the old one, atomically; None deletes it."""
@@ -89,7 +93,9 @@ class Index:
 
     def items(self, ns: str) -> list[tuple[str, bytes]]:
         """All (key, value) of a namespace, by key."""
-        rows = self._query(lambda db: db.execute("SELECT key, value FROM kv WHERE ns=? ORDER BY key", (ns,)).fetchall())
+        rows = self._query(
+            lambda db: db.execute("SELECT key, value FROM kv WHERE ns=? ORDER BY key", (ns,)).fetchall()
+        )
         return [(k, bytes(v)) for k, v in rows or ()]
 
     # -- cache records ---------------------------------------------------------------------
@@ -102,17 +108,27 @@ class Index:
 
     def record(self, record_id: str) -> dict[str, Any] | None:
         """A record by its id."""
-        row = self._query(lambda db: db.execute("SELECT value FROM records WHERE id=?", (record_id,)).fetchone())
+        row = self._query(
+            lambda db: db.execute("SELECT value FROM records WHERE id=?", (record_id,)).fetchone()
+        )
         return None if row is None else loads(row[0])
 
     def records(self) -> list[tuple[str, dict[str, Any], float, float, int]]:
         """All records, oldest first: (id, value, created, last_used, hits)."""
-        rows = self._query(lambda db: db.execute("SELECT id, value, created, last_used, hits FROM records ORDER BY created, id").fetchall())
+        rows = self._query(
+            lambda db: db.execute(
+                "SELECT id, value, created, last_used, hits FROM records ORDER BY created, id"
+            ).fetchall()
+        )
         return [(r[0], loads(r[1]), r[2], r[3], r[4]) for r in rows or ()]
 
     def keys_of(self, record_id: str) -> list[str]:
         """The cache keys that lead to a record."""
-        rows = self._query(lambda db: db.execute("SELECT key FROM cachekeys WHERE record=? ORDER BY key", (record_id,)).fetchall())
+        rows = self._query(
+            lambda db: db.execute(
+                "SELECT key FROM cachekeys WHERE record=? ORDER BY key", (record_id,)
+            ).fetchall()
+        )
         return [r[0] for r in rows or ()]
 
     def put_record(self, record_id: str, value: dict[str, Any], keys: Iterable[str] = ()) -> None:
@@ -133,7 +149,11 @@ class Index:
 
     def add_key(self, key: str, record_id: str) -> None:
         """Lead one more cache key to a record."""
-        self._write(lambda db: db.execute("INSERT OR REPLACE INTO cachekeys(key, record) VALUES(?,?)", (key, record_id)))
+        self._write(
+            lambda db: db.execute(
+                "INSERT OR REPLACE INTO cachekeys(key, record) VALUES(?,?)", (key, record_id)
+            )
+        )
 
     def delete_record(self, record_id: str) -> None:
         """Forget a record and its keys."""
@@ -159,7 +179,9 @@ class Index:
 
             now = time.time()
             rows = [(now, n, i) for i, n in touched.items()]
-            self._write(lambda db: db.executemany("UPDATE records SET last_used=?, hits=hits+? WHERE id=?", rows))
+            self._write(
+                lambda db: db.executemany("UPDATE records SET last_used=?, hits=hits+? WHERE id=?", rows)
+            )
 
     def close(self) -> None:
         """Flush and close; the next use opens again."""
@@ -213,12 +235,17 @@ class Index:
         new = not os.path.exists(self.path)
         if new:
             os.makedirs(self.root, exist_ok=True)
-        db = sqlite3.connect(self.path, timeout=30.0, isolation_level=None, check_same_thread=False, cached_statements=64)
+        db = sqlite3.connect(
+            self.path, timeout=30.0, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
         try:
             db.execute("PRAGMA synchronous=NORMAL")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
-                raise StoreError(f"{self.path} was written by a newer lapstrake", hint="use that version, or another --root")
+                raise StoreError(
+                    f"{self.path} was written by a newer lapstrake",
+                    hint="use that version, or another --root",
+                )
             if version < SCHEMA_VERSION:
                 _create(db)
         except BaseException:

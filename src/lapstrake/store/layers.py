@@ -55,14 +55,34 @@ class LayerInfo(Value):
 
     def to_bytes(self) -> bytes:
         """The index's form."""
-        blobs = [{"media_type": b.media_type, "digest": b.digest, "size": b.size, "compression": b.compression, "level": b.level} for b in self.blobs]
-        return dumps({"id": self.id, "diff_id": self.diff_id, "blobs": blobs, "size": self.size, "sources": list(self.sources)})
+        blobs = [
+            {
+                "media_type": b.media_type,
+                "digest": b.digest,
+                "size": b.size,
+                "compression": b.compression,
+                "level": b.level,
+            }
+            for b in self.blobs
+        ]
+        return dumps(
+            {
+                "id": self.id,
+                "diff_id": self.diff_id,
+                "blobs": blobs,
+                "size": self.size,
+                "sources": list(self.sources),
+            }
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LayerInfo:
         """From the index's form."""
         d = loads(data)
-        blobs = tuple(LayerBlob(b["media_type"], b["digest"], b["size"], b["compression"], b["level"]) for b in d["blobs"])
+        blobs = tuple(
+            LayerBlob(b["media_type"], b["digest"], b["size"], b["compression"], b["level"])
+            for b in d["blobs"]
+        )
         return cls(d["id"], d["diff_id"], blobs, d["size"], tuple(d["sources"]))
 
 
@@ -84,7 +104,9 @@ class Active:
     def __enter__(self) -> Active:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -125,7 +147,9 @@ class LayerStore:
     def new_active(self) -> Active:
         """A scratch directory, locked for as long as it or its process lives."""
         name = os.urandom(12).hex()
-        lock = self.locks.hold(f"active-{name}")  # first the lock, then the directory: sweep sees no unlocked one
+        lock = self.locks.hold(
+            f"active-{name}"
+        )  # first the lock, then the directory: sweep sees no unlocked one
         path = f"{self.root}/active/{name}"
         try:
             os.makedirs(path, 0o700)
@@ -203,7 +227,9 @@ class LayerStore:
         self.index.update(NAMESPACE, layer_id, apply)
         return new[-1]
 
-    def register_blob(self, layer_id: str, diff_id: str | None, blob: LayerBlob, sources: Iterable[dict[str, Any]] = ()) -> LayerInfo:
+    def register_blob(
+        self, layer_id: str, diff_id: str | None, blob: LayerBlob, sources: Iterable[dict[str, Any]] = ()
+    ) -> LayerInfo:
         """Note a packed form (which may not be in the content store yet) and where it comes from."""
         more = tuple(sources)
 

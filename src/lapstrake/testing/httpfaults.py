@@ -21,8 +21,22 @@ if TYPE_CHECKING:
 class Reply:
     """What to answer.  ``cut``: hang up after so many bytes of the body; ``ranges``: honour Range."""
 
-    def __init__(self, status: int = 200, body: bytes = b"", headers: Mapping[str, str] | None = None, *, cut: int = -1, ranges: bool = False) -> None:
-        self.status, self.body, self.headers, self.cut, self.ranges = status, body, dict(headers or {}), cut, ranges
+    def __init__(
+        self,
+        status: int = 200,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        cut: int = -1,
+        ranges: bool = False,
+    ) -> None:
+        self.status, self.body, self.headers, self.cut, self.ranges = (
+            status,
+            body,
+            dict(headers or {}),
+            cut,
+            ranges,
+        )
 
 
 class Seen:
@@ -68,7 +82,9 @@ class FaultServer:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         self.host = f"{address}:{self._server.server_address[1]}"
         self.url = f"{'http' if tls is None else 'https'}://{self.host}"
 
@@ -81,7 +97,9 @@ class FaultServer:
         path = seen.path.partition("?")[0]
         with self._lock:
             self.seen.append(seen)
-            queue = self._routes.get((seen.method, path)) or (self._routes.get(("GET", path)) if seen.method == "HEAD" else None)
+            queue = self._routes.get((seen.method, path)) or (
+                self._routes.get(("GET", path)) if seen.method == "HEAD" else None
+            )
             chosen = None if not queue else queue.pop(0) if len(queue) > 1 else queue[0]
         if chosen is None:
             return Reply(404, b'{"errors":[{"code":"NOT_FOUND","message":"nothing here"}]}')
@@ -112,7 +130,9 @@ class FaultServer:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -41,7 +41,10 @@ class MemoryTree:
             elif isinstance(what, str):
                 self.nodes[path] = (Node(SYMLINK, 0o777, linkname=what), b"")
             elif isinstance(what, bytes):
-                self.nodes[path] = (Node(FILE, 0o644, size=len(what), mtime_ns=1_600_000_000_000_000_000), what)
+                self.nodes[path] = (
+                    Node(FILE, 0o644, size=len(what), mtime_ns=1_600_000_000_000_000_000),
+                    what,
+                )
             else:
                 self.nodes[path] = what  # type: ignore[assignment]
 
@@ -50,7 +53,9 @@ class MemoryTree:
 
     def listdir(self, path: str) -> list[str]:
         prefix = path + "/" if path else ""
-        return [p[len(prefix) :] for p in self.nodes if p and p.startswith(prefix) and "/" not in p[len(prefix) :]]
+        return [
+            p[len(prefix) :] for p in self.nodes if p and p.startswith(prefix) and "/" not in p[len(prefix) :]
+        ]
 
     def open(self, path: str) -> io.BytesIO:
         return io.BytesIO(self.nodes[path][1])
@@ -74,19 +79,30 @@ def layer(content: ContentStore, files: dict[str, bytes], kind: str = "gzip") ->
         import zstandard
 
         packed = zstandard.ZstdCompressor(level=1).compress(raw)
-    return Descriptor(layer_media_type(kind), content.put(packed), len(packed)), "sha256:" + hashlib.sha256(raw).hexdigest()
+    return Descriptor(layer_media_type(kind), content.put(packed), len(packed)), "sha256:" + hashlib.sha256(
+        raw
+    ).hexdigest()
 
 
-def image(content: ContentStore, arch: str = "amd64", files: dict[str, bytes] | None = None, **kw: object) -> BuiltImage:
+def image(
+    content: ContentStore, arch: str = "amd64", files: dict[str, bytes] | None = None, **kw: object
+) -> BuiltImage:
     """A two-layer image."""
-    pairs = [layer(content, {"base": b"base"}), layer(content, files or {"app/hello": b"hello " + arch.encode()})]
+    pairs = [
+        layer(content, {"base": b"base"}),
+        layer(content, files or {"app/hello": b"hello " + arch.encode()}),
+    ]
     config = {
         "architecture": arch,
         "os": "linux",
         "created": "2026-01-01T00:00:00Z",
         "config": {"Cmd": ["/app/hello"], "Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [d for _, d in pairs]},
-        "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "ADD base"}, {"created_by": "CMD", "empty_layer": True}, {"created_by": "COPY app"}],
+        "history": [
+            {"created": "2026-01-01T00:00:00Z", "created_by": "ADD base"},
+            {"created_by": "CMD", "empty_layer": True},
+            {"created_by": "COPY app"},
+        ],
     }
     tree = MemoryTree(dict(files or {"app/hello": b"hello " + arch.encode()}))
     return assemble_image(config, [d for d, _ in pairs], rootfs=tree, **kw)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """A real ``docker-registry`` on a free loopback port, for tests and benchmarks.
 
-    with Registry(htpasswd={"ann": "secret"}) as registry:
-        ref = f"{registry.host}/app:1"
+with Registry(htpasswd={"ann": "secret"}) as registry:
+    ref = f"{registry.host}/app:1"
 """
 
 from __future__ import annotations
@@ -64,7 +64,14 @@ def make_certificate(folder: str, name: str = "server") -> tuple[str, str]:
 class Registry:
     """Starts on entry, ends on exit.  ``proxy_of``: the URL of a registry this one is a pull-through mirror of."""
 
-    def __init__(self, *, htpasswd: Mapping[str, str] | None = None, tls: bool = False, proxy_of: str = "", root: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        htpasswd: Mapping[str, str] | None = None,
+        tls: bool = False,
+        proxy_of: str = "",
+        root: str = "",
+    ) -> None:
         self._htpasswd = dict(htpasswd or {})
         self._tls = tls
         self._proxy_of = proxy_of
@@ -108,11 +115,18 @@ class Registry:
             self._stop()
             raise
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop()
 
     def _config(self) -> str:
-        lines = ["version: 0.1", "log: {level: info, accesslog: {disabled: false}}", "storage:", f"  filesystem: {{rootdirectory: {self.data}}}"]
+        lines = [
+            "version: 0.1",
+            "log: {level: info, accesslog: {disabled: false}}",
+            "storage:",
+            f"  filesystem: {{rootdirectory: {self.data}}}",
+        ]
         lines += ["  delete: {enabled: true}", "  maintenance: {uploadpurging: {enabled: false}}"]
         lines += ["http:", f"  addr: {self.host}", "  secret: not-a-secret"]
         if self._tls:
@@ -131,7 +145,9 @@ class Registry:
         with open(path, "w", encoding="utf-8") as f:
             f.write(self._config())
         with open(os.path.join(self._folder, "log"), "ab") as log:
-            self._process = subprocess.Popen([PROGRAM, "serve", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder)
+            self._process = subprocess.Popen(
+                [PROGRAM, "serve", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder
+            )
         deadline = time.monotonic() + _START
         while time.monotonic() < deadline:
             if self._process.poll() is not None:

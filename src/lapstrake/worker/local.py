@@ -32,7 +32,23 @@ if TYPE_CHECKING:
 class WorkerParts:
     """What a worker is put together from.  The callables are made only when first needed."""
 
-    def __init__(self, *, root: str, content: ContentStore, layers: LayerStore, images: ImageSource, executor: Callable[[], Executor], snapshotter: Callable[[], Snapshotter], new_active: Callable[[], Active], emit: EventSink, clock: Callable[[], float], secrets: Secrets | None = None, ssh: SshAgents | None = None, contexts: dict[str, Tree] | None = None, epoch: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        root: str,
+        content: ContentStore,
+        layers: LayerStore,
+        images: ImageSource,
+        executor: Callable[[], Executor],
+        snapshotter: Callable[[], Snapshotter],
+        new_active: Callable[[], Active],
+        emit: EventSink,
+        clock: Callable[[], float],
+        secrets: Secrets | None = None,
+        ssh: SshAgents | None = None,
+        contexts: dict[str, Tree] | None = None,
+        epoch: int | None = None,
+    ) -> None:
         self.root = root
         self.content = content
         self.layers = layers
@@ -125,7 +141,7 @@ class LocalWorker:
         def one(layer: str) -> None:
             try:
                 self.ensure_dir(layer)
-            except BaseException as exc:  # noqa: BLE001 - raised again below
+            except BaseException as exc:
                 errors.append(exc)
 
         threads = [threading.Thread(target=one, args=(x,), daemon=True) for x in layers]
@@ -151,7 +167,7 @@ class LocalWorker:
                 return store.dir(layer)
             entries = self.pending.get(layer)
             if entries is not None:
-                from ..layer.copy import materialize
+                from ..layer.materialize import materialize
 
                 with store.new_active() as active:
                     materialize(entries, active.upper)
@@ -168,7 +184,13 @@ class LocalWorker:
         if source is None:
             return
         self.p.images.fetch_layer(info.id)
-        blob = LayerBlob(source["mediaType"], source["digest"], int(source["size"]), compression_of(source["mediaType"]), None)
+        blob = LayerBlob(
+            source["mediaType"],
+            source["digest"],
+            int(source["size"]),
+            compression_of(source["mediaType"]),
+            None,
+        )
         self.p.layers.register_blob(info.id, source["diff_id"], blob)
 
     def usable(self, layer: str) -> bool:
@@ -222,6 +244,8 @@ class LocalWorker:
         """Output of a step."""
         self.p.emit(LogChunk(vertex.digest, stream, data, self.p.clock()))
 
-    def progress(self, vertex: Vertex, item: str, current: int, total: int, started: float, *, done: bool = False) -> None:
+    def progress(
+        self, vertex: Vertex, item: str, current: int, total: int, started: float, *, done: bool = False
+    ) -> None:
         """A sub-status of a vertex."""
         self.p.emit(Progress(vertex.digest, item, current, total, self.p.clock(), started, done))

@@ -21,7 +21,9 @@ TAIL = 200
 MAX_SECRET = 500 << 10
 
 
-def run_exec(worker: LocalWorker, vertex: Vertex, key: str, inputs: tuple[Record, ...], cancel: Cancel) -> str:
+def run_exec(
+    worker: LocalWorker, vertex: Vertex, key: str, inputs: tuple[Record, ...], cancel: Cancel
+) -> str:
     """Run one RUN step; gives the id of the new layer."""
     op = vertex.op
     if not isinstance(op, ExecOp):
@@ -88,9 +90,7 @@ class _Tail:
 def _environment(op: ExecOp, account: Account, extra: list[str]) -> tuple[str, ...]:
     env = list(op.env)
     names = {e.partition("=")[0] for e in env}
-    for item in (*op.proxy_env, *extra):
-        if item.partition("=")[0] not in names:
-            env.append(item)
+    env += [item for item in (*op.proxy_env, *extra) if item.partition("=")[0] not in names]
     if "PATH" not in names:
         env.append("PATH=" + DEFAULT_PATH)
     if "HOME" not in names:
@@ -111,7 +111,9 @@ def _etc_mounts(op: ExecOp) -> tuple[Mount, ...]:
 def resolv_conf(*, host: bool) -> bytes:
     """The host's resolv.conf as a step may see it (spec dockerfile.md §8)."""
     text = _read("/etc/resolv.conf")
-    servers = [w[1] for w in (line.split() for line in text.splitlines()) if len(w) > 1 and w[0] == "nameserver"]
+    servers = [
+        w[1] for w in (line.split() for line in text.splitlines()) if len(w) > 1 and w[0] == "nameserver"
+    ]
     if host:
         return text.encode()
     if servers == ["127.0.0.53"]:
@@ -135,7 +137,9 @@ def _read(path: str) -> str:
         return ""
 
 
-def _mounts(worker: LocalWorker, op: ExecOp, inputs: tuple[Record, ...], held: list[object]) -> tuple[list[Mount], list[str]]:
+def _mounts(
+    worker: LocalWorker, op: ExecOp, inputs: tuple[Record, ...], held: list[object]
+) -> tuple[list[Mount], list[str]]:
     mounts: list[Mount] = []
     env: list[str] = []
     for m in op.mounts:
@@ -144,9 +148,9 @@ def _mounts(worker: LocalWorker, op: ExecOp, inputs: tuple[Record, ...], held: l
         elif m.kind == "tmpfs":
             mounts.append(Mount(m.target, "tmpfs", size=m.size, mode=0o1777, readonly=m.readonly))
         elif m.kind == "bind":
-            mounts.append(_bind(worker, m, inputs[m.input], op))
+            mounts.append(_bind(worker, m, inputs[m.input]))
         elif m.kind == "cache":
-            mounts.append(_cache(worker, m, op, inputs, held))
+            mounts.append(_cache(worker, m, inputs, held))
         elif m.kind == "secret":
             _secret(worker, m, mounts, env)
         elif m.kind == "ssh":
@@ -154,12 +158,19 @@ def _mounts(worker: LocalWorker, op: ExecOp, inputs: tuple[Record, ...], held: l
     return mounts, env
 
 
-def _bind(worker: LocalWorker, m: ExecMount, record: Record, op: ExecOp) -> Mount:
+def _bind(worker: LocalWorker, m: ExecMount, record: Record) -> Mount:
     if not record.layers:  # a local context: identity only
         root = _context_root(worker, record)
         if root is None:
             return Mount(m.target, "tmpfs", readonly=m.readonly)
-        return Mount(m.target, "bind" if m.readonly else "overlay", source=root, subpath=m.selector, readonly=m.readonly, lowers=() if m.readonly else (root,))
+        return Mount(
+            m.target,
+            "bind" if m.readonly else "overlay",
+            source=root,
+            subpath=m.selector,
+            readonly=m.readonly,
+            lowers=() if m.readonly else (root,),
+        )
     dirs = worker.dirs(record.layers)
     if len(dirs) == 1 and m.readonly:
         return Mount(m.target, "bind", source=dirs[0], subpath=m.selector, readonly=True)
@@ -183,8 +194,8 @@ def _materialized_context(worker: LocalWorker, name: str, tree: object) -> str:
         found = worker.stats.get(memo)
         if isinstance(found, str):
             return found
+        from ..layer.materialize import materialize
         from .run_file import whole_tree_entries
-        from ..layer.copy import materialize
 
         active = worker.p.new_active()
         materialize(whole_tree_entries(tree), active.upper)  # type: ignore[arg-type]
@@ -192,7 +203,7 @@ def _materialized_context(worker: LocalWorker, name: str, tree: object) -> str:
         return active.upper
 
 
-def _cache(worker: LocalWorker, m: ExecMount, op: ExecOp, inputs: tuple[Record, ...], held: list[object]) -> Mount:
+def _cache(worker: LocalWorker, m: ExecMount, inputs: tuple[Record, ...], held: list[object]) -> Mount:
     from hashlib import sha256
 
     seed = f"|{inputs[m.input].identity}|{m.selector}" if m.input > 0 else ""
@@ -205,7 +216,9 @@ def _cache(worker: LocalWorker, m: ExecMount, op: ExecOp, inputs: tuple[Record, 
     elif m.sharing == "private":
         n = 0
         while True:
-            lock = _FileLock(f"{path}.lock", wait=False) if n == 0 else _FileLock(f"{path}-{n}.lock", wait=False)
+            lock = (
+                _FileLock(f"{path}.lock", wait=False) if n == 0 else _FileLock(f"{path}-{n}.lock", wait=False)
+            )
             if lock.held:
                 held.append(lock)
                 break
@@ -217,14 +230,16 @@ def _cache(worker: LocalWorker, m: ExecMount, op: ExecOp, inputs: tuple[Record, 
     return Mount(m.target, "bind", source=data, readonly=m.readonly)
 
 
-def _make_cache_dir(worker: LocalWorker, m: ExecMount, inputs: tuple[Record, ...], path: str, data: str) -> None:
+def _make_cache_dir(
+    worker: LocalWorker, m: ExecMount, inputs: tuple[Record, ...], path: str, data: str
+) -> None:
     with worker.lock_for(path), _FileLock(path + ".make"):
         if os.path.isdir(data):
             return
         os.makedirs(path, mode=0o700, exist_ok=True)
         tmp = data + ".new"
         if m.input > 0 and inputs[m.input].layers:
-            from ..layer.copy import materialize
+            from ..layer.materialize import materialize
             from .run_file import subtree_entries
 
             os.makedirs(tmp, exist_ok=True)
@@ -270,7 +285,16 @@ def _secret(worker: LocalWorker, m: ExecMount, mounts: list[Mount], env: list[st
     if m.env:
         env.append(f"{m.env}={value.decode('utf-8', 'surrogateescape')}")
     if m.target:
-        mounts.append(Mount(m.target, "file", data=value, mode=m.mode if m.mode is not None else 0o400, uid=m.uid, gid=m.gid))
+        mounts.append(
+            Mount(
+                m.target,
+                "file",
+                data=value,
+                mode=m.mode if m.mode is not None else 0o400,
+                uid=m.uid,
+                gid=m.gid,
+            )
+        )
 
 
 def _ssh(worker: LocalWorker, m: ExecMount, mounts: list[Mount], env: list[str]) -> None:

@@ -58,7 +58,9 @@ def run_copy(worker: LocalWorker, op: CopyOp, key: str, base: tuple[str, ...], s
         from ..source.archive import Unpacker
 
         unpack = Unpacker(worker.scratch())
-    entries = plan_copy(source if source is not None else StackView([]), dest, spec, now_ns=worker.now_ns(), unpack=unpack)
+    entries = plan_copy(
+        source if source is not None else StackView([]), dest, spec, now_ns=worker.now_ns(), unpack=unpack
+    )
     layer = key[:48]
     worker.pending[layer] = entries
     if source is not None and not _is_context(worker, source):

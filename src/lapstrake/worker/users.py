@@ -25,7 +25,7 @@ def _rows(tree: Tree, path: str) -> list[list[str]]:
     from ..snapshot.view import resolve
 
     real = resolve(tree, path)
-    node = tree.lstat(real) if real is not None else None
+    node = tree.lstat(real)
     if node is None or node.kind != "file":
         return []
     if node.size > LIMIT:
@@ -48,7 +48,10 @@ def lookup(tree: Tree, spec: str) -> Account:
     row = next((r for r in passwd if len(r) >= 4 and (r[0] == user if uid is None else r[2] == user)), None)
     if uid is None:
         if row is None:
-            raise BuildError(f"unable to find user {user}: no matching entries in passwd file", hint="create it in an earlier RUN, or use a number")
+            raise BuildError(
+                f"unable to find user {user}: no matching entries in passwd file",
+                hint="create it in an earlier RUN, or use a number",
+            )
         uid = _number(row[2]) or 0
     home = row[5] if row is not None and len(row) > 5 and row[5] else "/"
     if sep:
@@ -71,7 +74,10 @@ def _group(tree: Tree, group: str) -> int:
     for r in _rows(tree, "etc/group"):
         if len(r) >= 3 and r[0] == group:
             return _number(r[2]) or 0
-    raise BuildError(f"unable to find group {group}: no matching entries in group file", hint="create it in an earlier RUN, or use a number")
+    raise BuildError(
+        f"unable to find group {group}: no matching entries in group file",
+        hint="create it in an earlier RUN, or use a number",
+    )
 
 
 def chown_ids(tree: Tree, spec: str) -> tuple[int, int]:

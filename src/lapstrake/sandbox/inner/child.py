@@ -91,7 +91,9 @@ def _emulate(registration: bytes, interpreter: int) -> None:
     maps = []
     for name in ("uid_map", "gid_map"):
         with open(f"/proc/self/{name}", "rb") as file:
-            maps.append(b"".join(b"%s %s %s\n" % (line.split()[0], line.split()[0], line.split()[2]) for line in file))
+            maps.append(
+                b"".join(b"%s %s %s\n" % (line.split()[0], line.split()[0], line.split()[2]) for line in file)
+            )
     reader, writer = os.pipe()
     mapper = os.fork()
     if mapper == 0:
@@ -182,7 +184,9 @@ def execute(args: list[str], env: list[str]) -> None:
     variables = [os.fsencode(item) for item in env]
     path = next((item[5:] for item in reversed(env) if item.startswith("PATH=")), "")
     k.close_on_exec_from(3)
-    candidates = [name] if "/" in name else [f"{part or '.'}/{name}" for part in path.split(":")] if path else []
+    candidates = (
+        [name] if "/" in name else [f"{part or '.'}/{name}" for part in path.split(":")] if path else []
+    )
     refused = False
     environment = dict(item.partition(b"=")[::2] for item in variables)
     for candidate in candidates:
@@ -258,7 +262,9 @@ def _chroot(spec: dict[str, Any], report: Any, filters: Any) -> None:
         elif mount["kind"] == "file":
             _place_file(root, mount)
         else:
-            raise rootfs.Refused(f"the chroot executor has no {mount['kind']} mounts (target {mount['target']})")
+            raise rootfs.Refused(
+                f"the chroot executor has no {mount['kind']} mounts (target {mount['target']})"
+            )
     report(("stubs", root.stubs))
     os.fchdir(root.fd)
     os.chroot(".")

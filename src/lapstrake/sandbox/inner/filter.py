@@ -98,7 +98,9 @@ def compile_filter(pretend: bool = False) -> bytes:
     if context.value is None:
         raise OSError("seccomp_init failed")
     try:
-        library.seccomp_attr_set(context, _CTL_OPTIMIZE, 2)  # a tree: a third of the time to load; may be refused
+        library.seccomp_attr_set(
+            context, _CTL_OPTIMIZE, 2
+        )  # a tree: a third of the time to load; may be refused
         for arch in _EXTRA_ARCHES.get(os.uname().machine, ()):
             library.seccomp_arch_add(context, ctypes.c_uint32(arch))
         _add_rules(library, context, pretend)
@@ -113,7 +115,9 @@ def _add_rules(library: ctypes.PyDLL, context: ctypes.c_void_p, pretend: bool) -
         if number == -1:  # unknown to this libseccomp: the default, ENOSYS, applies
             return
         array = (_Argument * max(1, len(conditions)))(*conditions)
-        got = library.seccomp_rule_add_array(context, ctypes.c_uint32(action), number, len(conditions), ctypes.byref(array))
+        got = library.seccomp_rule_add_array(
+            context, ctypes.c_uint32(action), number, len(conditions), ctypes.byref(array)
+        )
         if got not in (0, -22, -34, -17, -33):  # a call that an extra architecture lacks is no failure
             raise OSError(-got, f"seccomp rule for {name}")
 

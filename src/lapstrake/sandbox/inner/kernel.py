@@ -6,11 +6,10 @@ while the interpreter lock is released.
 
 from __future__ import annotations
 
+import _socket
 import ctypes
 import fcntl
 import os
-
-import _socket
 
 libc = ctypes.PyDLL(None, use_errno=True)
 _syscall = libc.syscall
@@ -27,7 +26,16 @@ CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x200000000
 SIGCHLD = 17
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
+    1,
+    2,
+    4,
+    8,
+    32,
+    4096,
+    16384,
+    1 << 18,
+)
 MNT_DETACH = 2
 
 # the new mount API: these numbers are the same on every architecture
@@ -45,7 +53,14 @@ RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RE
 O_PATH = os.O_PATH
 AT_FDCWD = -100
 
-PR_SET_PDEATHSIG, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 1, 23, 24, 22, 38, 47
+PR_SET_PDEATHSIG, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = (
+    1,
+    23,
+    24,
+    22,
+    38,
+    47,
+)
 PR_SET_KEEPCAPS = 8
 PR_SET_DUMPABLE = 4
 
@@ -88,7 +103,9 @@ def clone(flags: int, cgroup_fd: int = -1) -> int:
         words[10] = cgroup_fd
     args = (ctypes.c_uint64 * 11)(*words)
     got: int = _syscall(_long(_CLONE3), ctypes.byref(args), _long(88))
-    if got < 0 and ctypes.get_errno() in (38, 1) and cgroup_fd < 0:  # ENOSYS/EPERM from an outer seccomp filter
+    if (
+        got < 0 and ctypes.get_errno() in (38, 1) and cgroup_fd < 0
+    ):  # ENOSYS/EPERM from an outer seccomp filter
         number = _CLONE.get(os.uname().machine)
         if number is not None:
             got = _syscall(_long(number), _long(flags | SIGCHLD), _long(0), _long(0), _long(0), _long(0))
@@ -112,12 +129,26 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> i
 def open_tree(dirfd: int, path: str, recursive: bool = True) -> int:
     """A detached copy of the mount at ``path`` (empty: ``dirfd`` itself)."""
     flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | AT_NO_AUTOMOUNT
-    return _call(f"bind {path}", _OPEN_TREE, _long(dirfd), _path(path), _long(flags | (AT_RECURSIVE if recursive else 0)))
+    return _call(
+        f"bind {path}",
+        _OPEN_TREE,
+        _long(dirfd),
+        _path(path),
+        _long(flags | (AT_RECURSIVE if recursive else 0)),
+    )
 
 
 def move_mount(tree: int, target: int) -> None:
     """Attach a detached mount on the object that ``target`` is open on."""
-    _call("move_mount", _MOVE_MOUNT, _long(tree), b"", _long(target), b"", _long(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
+    _call(
+        "move_mount",
+        _MOVE_MOUNT,
+        _long(tree),
+        b"",
+        _long(target),
+        b"",
+        _long(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH),
+    )
 
 
 def mount_setattr(tree: int, attrs: int, recursive: bool = True) -> None:
@@ -135,7 +166,15 @@ def fsopen(kind: str) -> int:
 def fsconfig(context: int, key: str, value: str | None) -> None:
     """Set one option (a flag if ``value`` is None)."""
     command = FSCONFIG_SET_FLAG if value is None else FSCONFIG_SET_STRING
-    _call(f"mount option {key}", _FSCONFIG, _long(context), _long(command), key.encode(), None if value is None else _path(value), _long(0))
+    _call(
+        f"mount option {key}",
+        _FSCONFIG,
+        _long(context),
+        _long(command),
+        key.encode(),
+        None if value is None else _path(value),
+        _long(0),
+    )
 
 
 def fsmount(context: int, kind: str, attrs: int = 0) -> int:
@@ -170,7 +209,10 @@ def new_mount(kind: str, attrs: int = 0, options: tuple[tuple[str, str | None], 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
     """mount(2)."""
-    check(f"mount {target}", libc.mount(_path(source), _path(target), kind.encode(), ctypes.c_ulong(flags), _path(data)))
+    check(
+        f"mount {target}",
+        libc.mount(_path(source), _path(target), kind.encode(), ctypes.c_ulong(flags), _path(data)),
+    )
 
 
 def umount(target: str, flags: int = MNT_DETACH) -> None:
@@ -203,14 +245,24 @@ def sethostname(name: str) -> None:
 
 def prctl(option: int, arg: int = 0, arg3: int = 0) -> int:
     """prctl(2) with integer arguments."""
-    return check(f"prctl {option}", libc.prctl(option, ctypes.c_ulong(arg), ctypes.c_ulong(arg3), ctypes.c_ulong(0), ctypes.c_ulong(0)))
+    return check(
+        f"prctl {option}",
+        libc.prctl(option, ctypes.c_ulong(arg), ctypes.c_ulong(arg3), ctypes.c_ulong(0), ctypes.c_ulong(0)),
+    )
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set this thread's capability sets (64-bit masks)."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     low = 0xFFFFFFFF
-    data = (ctypes.c_uint32 * 6)(effective & low, permitted & low, inheritable & low, effective >> 32, permitted >> 32, inheritable >> 32)
+    data = (ctypes.c_uint32 * 6)(
+        effective & low,
+        permitted & low,
+        inheritable & low,
+        effective >> 32,
+        permitted >> 32,
+        inheritable >> 32,
+    )
     check("capset", libc.capset(ctypes.byref(header), ctypes.byref(data)))
 
 
@@ -230,7 +282,12 @@ def load_seccomp(program: bytes) -> None:
 
     buffer = ctypes.create_string_buffer(program, len(program))
     value = Program(len(program) // 8, ctypes.addressof(buffer))
-    check("seccomp", libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(value), ctypes.c_ulong(0), ctypes.c_ulong(0)))
+    check(
+        "seccomp",
+        libc.prctl(
+            PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(value), ctypes.c_ulong(0), ctypes.c_ulong(0)
+        ),
+    )
 
 
 def close_on_exec_from(first: int) -> None:

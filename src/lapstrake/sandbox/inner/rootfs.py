@@ -16,7 +16,13 @@ _DIR, _PATH = os.O_DIRECTORY | os.O_PATH, os.O_PATH
 _HARDENED = k.ATTR_NOSUID | k.ATTR_NODEV | k.ATTR_NOEXEC
 
 NODES = ("null", "zero", "full", "random", "urandom", "tty")
-LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))
+LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
 
 
 class Refused(Exception):
@@ -29,7 +35,9 @@ class Root:
     def __init__(self, where: str) -> None:
         self.where = where  # host path the root is attached at
         self.fd = os.open(where, _DIR)
-        self.stubs: list[tuple[str, int, int, int]] = []  # path; 0 file, 1 directory, 2 file with content; parent's mtime before and after
+        self.stubs: list[
+            tuple[str, int, int, int]
+        ] = []  # path; 0 file, 1 directory, 2 file with content; parent's mtime before and after
         self._prefix = os.readlink(f"/proc/self/fd/{self.fd}").rstrip("/") + "/"
 
     def open(self, path: str, flags: int = _PATH) -> int:
@@ -84,13 +92,26 @@ class Root:
         if directory:
             os.mkdir(name, 0o755, dir_fd=parent)
         else:
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent))
+            os.close(
+                os.open(
+                    name,
+                    os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                    0o644,
+                    dir_fd=parent,
+                )
+            )
         if noted:
-            self.stubs.append((f"{real}/{name}".lstrip("/"), int(directory), before, os.stat(parent).st_mtime_ns))
+            self.stubs.append(
+                (f"{real}/{name}".lstrip("/"), int(directory), before, os.stat(parent).st_mtime_ns)
+            )
 
     def _on_root(self, real: str) -> bool:
         try:
-            os.close(k.openat2(self.fd, real or ".", _PATH, k.RESOLVE_BENEATH | k.RESOLVE_NO_SYMLINKS | k.RESOLVE_NO_XDEV))
+            os.close(
+                k.openat2(
+                    self.fd, real or ".", _PATH, k.RESOLVE_BENEATH | k.RESOLVE_NO_SYMLINKS | k.RESOLVE_NO_XDEV
+                )
+            )
         except OSError:
             return False
         return True
@@ -103,7 +124,6 @@ class Root:
         finally:
             os.close(target)
             os.close(tree)
-
 
 
 def _readlink(dirfd: int, name: str) -> str | None:
@@ -234,10 +254,18 @@ def _mount_dev(root: Root, shm: int, insecure: bool) -> None:
 def _host_nodes() -> list[str]:
     found = []
     for directory, names, files in os.walk("/dev"):
-        names[:] = [n for n in names if os.path.join(directory, n) not in ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd")]
+        names[:] = [
+            n
+            for n in names
+            if os.path.join(directory, n) not in ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd")
+        ]
         for name in files:
             path = os.path.join(directory, name)
-            if not os.path.islink(path) and name not in ("ptmx", "console") and os.lstat(path).st_mode & 0o170000 in (0o020000, 0o060000):
+            if (
+                not os.path.islink(path)
+                and name not in ("ptmx", "console")
+                and os.lstat(path).st_mode & 0o170000 in (0o020000, 0o060000)
+            ):
                 found.append(path.removeprefix("/dev/"))
     return found
 
@@ -320,9 +348,7 @@ def _tmpfs(mount: dict[str, object]) -> int:
     options: list[tuple[str, str | None]] = [("mode", f"{mount['mode']:o}")]
     if mount["size"]:
         options.append(("size", str(mount["size"])))
-    for key in ("uid", "gid"):
-        if mount[key]:
-            options.append((key, str(mount[key])))
+    options += [(key, str(mount[key])) for key in ("uid", "gid") if mount[key]]
     attrs = k.ATTR_NOSUID | k.ATTR_NODEV | (k.ATTR_RDONLY if mount["readonly"] else 0)
     return k.new_mount("tmpfs", attrs, tuple(options))
 

@@ -12,6 +12,8 @@ Messages on a run's control socket: to the engine ``("stubs", list)``, ``("faile
 
 from __future__ import annotations
 
+import _signal
+import _socket
 import fcntl
 import gc
 import marshal
@@ -19,13 +21,9 @@ import os
 import select
 import time
 
-import _signal
-import _socket
-
-from . import child
+from . import child, rootfs
 from . import filter as seccomp
 from . import kernel as k
-from . import rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -188,7 +186,9 @@ class Helper:
                 fcntl.ioctl(0, 0x540E, 0)  # TIOCSCTTY
             with open(f"/proc/self/fd/{fds[0]}", "rb") as file:
                 spec = marshal.load(file)
-            child.enter(spec, lambda message: send(control, message), lambda pretend: self.filters[pretend], netns)
+            child.enter(
+                spec, lambda message: send(control, message), lambda pretend: self.filters[pretend], netns
+            )
         except child.CannotExecute as error:
             status = error.status
             send(control, ("cannot", status, str(error)))
@@ -211,7 +211,10 @@ class Helper:
             return
         code = os.waitstatus_to_exitcode(state)
         cpu = usage.ru_utime + usage.ru_stime if usage else 0.0
-        send(run.control, ("exit", code if code >= 0 else 128 - code, cpu, usage.ru_maxrss * 1024 if usage else 0))
+        send(
+            run.control,
+            ("exit", code if code >= 0 else 128 - code, cpu, usage.ru_maxrss * 1024 if usage else 0),
+        )
         for fd in (run.pidfd, run.control.fileno()):
             if self.runs.pop(fd, None) is not None:
                 self.poll.unregister(fd)

@@ -6,10 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapstrake.cli import optspec
+from lapstrake import optspec
 from lapstrake.errors import UsageError
 from lapstrake.oci.platform import Platform
-from lapstrake.plan.request import AnnotationSpec, AttestSpec, CacheSpec, CallSpec, OutputSpec, SecretSpec, SshSpec
+from lapstrake.plan.request import (
+    AnnotationSpec,
+    AttestSpec,
+    CacheSpec,
+    CallSpec,
+    OutputSpec,
+    SecretSpec,
+    SshSpec,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +49,15 @@ def test_csv_refused(text):
 
 @pytest.mark.parametrize(
     ("text", "want"),
-    [("0", 0), ("64m", 64 << 20), ("1g", 1 << 30), ("512MiB", 512 << 20), ("2kb", 2048), ("1.5k", 1536), ("7b", 7)],
+    [
+        ("0", 0),
+        ("64m", 64 << 20),
+        ("1g", 1 << 30),
+        ("512MiB", 512 << 20),
+        ("2kb", 2048),
+        ("1.5k", 1536),
+        ("7b", 7),
+    ],
 )
 def test_sizes(text, want):
     assert optspec.size(text) == want
@@ -61,7 +77,10 @@ def test_sizes_refused(text):
         ("-", OutputSpec("tar", "-")),
         ("type=tar", OutputSpec("tar", "-")),
         ("type=oci,dest=x.tar,Compression=zstd", OutputSpec("oci", "x.tar", (("compression", "zstd"),))),
-        ("type=image,annotation-index.Some.Key=V", OutputSpec("image", "", (("annotation-index.Some.Key", "V"),))),
+        (
+            "type=image,annotation-index.Some.Key=V",
+            OutputSpec("image", "", (("annotation-index.Some.Key", "V"),)),
+        ),
         ("type=local,dest=a b", OutputSpec("local", "a b")),
     ],
 )
@@ -92,7 +111,13 @@ def test_platforms_once_each():
 
 @pytest.mark.parametrize(
     ("text", "want"),
-    [("a=1", ("a", "1")), ("a=", ("a", "")), ("HOME", ("HOME", "/h")), ("NOPE", None), ("a=b=c", ("a", "b=c"))],
+    [
+        ("a=1", ("a", "1")),
+        ("a=", ("a", "")),
+        ("HOME", ("HOME", "/h")),
+        ("NOPE", None),
+        ("a=b=c", ("a", "b=c")),
+    ],
 )
 def test_build_args(text, want):
     assert optspec.build_arg(text, {"HOME": "/h"}) == want
@@ -178,7 +203,10 @@ def test_ssh():
     [
         ("k=v", [AnnotationSpec("manifest", "", "k", "v")]),
         ("index:k=v=w", [AnnotationSpec("index", "", "k", "v=w")]),
-        ("index,manifest[linux/amd64]:a.b=", [AnnotationSpec("index", "", "a.b", ""), AnnotationSpec("manifest", "linux/amd64", "a.b", "")]),
+        (
+            "index,manifest[linux/amd64]:a.b=",
+            [AnnotationSpec("index", "", "a.b", ""), AnnotationSpec("manifest", "linux/amd64", "a.b", "")],
+        ),
         ("org.x:y=v", [AnnotationSpec("manifest", "", "org.x:y", "v")]),
     ],
 )
@@ -229,6 +257,8 @@ def test_call():
             optspec.call(bad)
 
 
-@pytest.mark.parametrize(("text", "want"), [("", ""), ("true", "always"), ("false", ""), ("newer", "newer"), ("never", "never")])
+@pytest.mark.parametrize(
+    ("text", "want"), [("", ""), ("true", "always"), ("false", ""), ("newer", "newer"), ("never", "never")]
+)
 def test_pull(text, want):
     assert optspec.pull(text) == want

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ..errors import UsageError
-from ..plan.request import AnnotationSpec, AttestSpec, CacheSpec, CallSpec, OutputSpec, SecretSpec, SshSpec
-from .flags import parse_bool
+from .dockerfile.numbers import parse_bool
+from .errors import UsageError
+from .plan.request import AnnotationSpec, AttestSpec, CacheSpec, CallSpec, OutputSpec, SecretSpec, SshSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..oci.platform import Platform
+    from .oci.platform import Platform
 
 Pairs = tuple[tuple[str, str], ...]
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
@@ -31,7 +31,10 @@ def fields(text: str) -> list[str]:
             while True:
                 j = text.find('"', i)
                 if j < 0:
-                    raise UsageError(f'parse error on line 1, column {n + 1}: extraneous or missing " in quoted-field', hint=f"in {text}")
+                    raise UsageError(
+                        f'parse error on line 1, column {n + 1}: extraneous or missing " in quoted-field',
+                        hint=f"in {text}",
+                    )
                 value += text[i:j]
                 if text[j + 1 : j + 2] == '"':
                     value, i = value + '"', j + 2
@@ -39,13 +42,19 @@ def fields(text: str) -> list[str]:
                 i = j + 1
                 break
             if i < n and text[i] != ",":
-                raise UsageError(f'parse error on line 1, column {i + 1}: extraneous or missing " in quoted-field', hint=f"in {text}")
+                raise UsageError(
+                    f'parse error on line 1, column {i + 1}: extraneous or missing " in quoted-field',
+                    hint=f"in {text}",
+                )
         else:
             j = text.find(",", i)
             j = n if j < 0 else j
             value = text[i:j]
             if '"' in value:
-                raise UsageError(f'parse error on line 1, column {i + value.index(chr(34)) + 1}: bare " in non-quoted-field', hint=f'quote the whole field: "key=value", in {text}')
+                raise UsageError(
+                    f'parse error on line 1, column {i + value.index(chr(34)) + 1}: bare " in non-quoted-field',
+                    hint=f'quote the whole field: "key=value", in {text}',
+                )
             i = j
         out.append(value)
         if i >= n:
@@ -80,7 +89,10 @@ def size(text: str, flag: str = "") -> int:
         value = -1
     if value < 0 or value >= 1 << 63:
         where = f' for "{flag}" flag' if flag else ""
-        raise UsageError(f'invalid argument "{text}"{where}: invalid size: \'{text}\'', hint="write a number with b, k, m or g, for example 64m")
+        raise UsageError(
+            f"invalid argument \"{text}\"{where}: invalid size: '{text}'",
+            hint="write a number with b, k, m or g, for example 64m",
+        )
     return value
 
 
@@ -107,7 +119,9 @@ def parse_output(text: str) -> OutputSpec:
         else:
             attrs.append((name if low.startswith("annotation") else low, value))
     if not kind:
-        raise UsageError("type is required for output", hint=f"in {text}; for example type=oci,dest=image.tar")
+        raise UsageError(
+            "type is required for output", hint=f"in {text}; for example type=oci,dest=image.tar"
+        )
     if kind not in OUTPUT_TYPES:
         raise UsageError(f'unsupported output type "{kind}"', hint="use one of " + ", ".join(OUTPUT_TYPES))
     if kind == "local" and not dest:
@@ -121,7 +135,7 @@ def parse_output(text: str) -> OutputSpec:
 
 def platforms(values: Iterable[str]) -> tuple[Platform, ...]:
     """All ``--platform`` values, normalised, each once."""
-    from ..oci.platform import parse
+    from .oci.platform import parse
 
     found: dict[Platform, None] = {}
     for value in values:
@@ -135,7 +149,10 @@ def build_arg(text: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
     """``K=V``, or ``K`` taken from the environment (None when unset there)."""
     key, eq, value = text.partition("=")
     if not key:
-        raise UsageError(f'invalid build argument "{text}"', hint="write NAME=VALUE, or NAME to take it from the environment")
+        raise UsageError(
+            f'invalid build argument "{text}"',
+            hint="write NAME=VALUE, or NAME to take it from the environment",
+        )
     if eq:
         return key, value
     return (key, environ[key]) if key in environ else None
@@ -187,15 +204,35 @@ def ulimit(text: str) -> tuple[str, int, int]:
     """``type=soft[:hard]``."""
     name, eq, value = text.partition("=")
     soft, colon, hard = value.partition(":")
-    names = ("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack")
+    names = (
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    )
     if not eq or not value:
-        raise UsageError(f"invalid ulimit argument: {text}", hint="write type=soft[:hard], for example nofile=1024:2048")
+        raise UsageError(
+            f"invalid ulimit argument: {text}", hint="write type=soft[:hard], for example nofile=1024:2048"
+        )
     if name not in names:
         raise UsageError(f"invalid ulimit type: {name}", hint="use one of " + ", ".join(names))
     try:
         low, high = int(soft), int(hard) if colon else int(soft)
     except ValueError:
-        raise UsageError(f"invalid ulimit argument: {text}", hint="limits are whole numbers, -1 is unlimited") from None
+        raise UsageError(
+            f"invalid ulimit argument: {text}", hint="limits are whole numbers, -1 is unlimited"
+        ) from None
     if low < -1 or high < -1 or (high != -1 and (low > high or low == -1)):
         raise UsageError(f"ulimit soft limit must be less than or equal to hard limit: {low} > {high}")
     return name, low, high
@@ -224,7 +261,9 @@ def cache(values: Iterable[str]) -> tuple[CacheSpec, ...]:
         attrs = key_values(text)
         kind = dict(attrs).get("type", "")
         if not kind:
-            raise UsageError(f'type required for "{text}"', hint="for example type=registry,ref=registry.example/app:cache")
+            raise UsageError(
+                f'type required for "{text}"', hint="for example type=registry,ref=registry.example/app:cache"
+            )
         if kind not in CACHE_TYPES:
             raise UsageError(f'unknown cache type "{kind}"', hint="use one of " + ", ".join(CACHE_TYPES))
         out.append(CacheSpec(kind, tuple(a for a in attrs if a[0] != "type")))
@@ -246,7 +285,9 @@ def secret(text: str, environ: Mapping[str, str]) -> SecretSpec:
         elif key == "env":
             env = value
         else:
-            raise UsageError(f"unexpected key '{key}' in '{key}={value}'", hint="a secret has id, type, src and env")
+            raise UsageError(
+                f"unexpected key '{key}' in '{key}={value}'", hint="a secret has id, type, src and env"
+            )
     if not ident:
         raise UsageError("secret missing ID", hint="for example --secret id=token,src=token.txt")
     if env or kind == "env":
@@ -268,7 +309,10 @@ def ssh(values: Iterable[str], environ: Mapping[str, str]) -> tuple[SshSpec, ...
         if not paths:
             sock = environ.get("SSH_AUTH_SOCK", "")
             if not sock:
-                raise UsageError("invalid empty ssh agent socket", hint="start an agent (SSH_AUTH_SOCK is not set), or name a key: --ssh default=~/.ssh/id_ed25519")
+                raise UsageError(
+                    "invalid empty ssh agent socket",
+                    hint="start an agent (SSH_AUTH_SOCK is not set), or name a key: --ssh default=~/.ssh/id_ed25519",
+                )
             paths = (sock,)
         out[ident] = SshSpec(ident, paths)
     return tuple(out.values())
@@ -278,7 +322,10 @@ def named_context(text: str) -> tuple[str, str]:
     """``NAME=VALUE`` of ``--build-context``."""
     name, eq, value = text.partition("=")
     if not eq or not name or not value:
-        raise UsageError(f"invalid context value: {text}, expected key=value", hint="for example --build-context src=../src")
+        raise UsageError(
+            f"invalid context value: {text}, expected key=value",
+            hint="for example --build-context src=../src",
+        )
     return name, value
 
 
@@ -291,7 +338,9 @@ def annotation(text: str) -> list[AnnotationSpec]:
     if not colon:
         types, key = "", head
     elif "[" in types and "]" not in types.rsplit("[", 1)[1]:
-        raise UsageError(f'invalid annotation type "{types}", expected type and optional platform in square brackets')
+        raise UsageError(
+            f'invalid annotation type "{types}", expected type and optional platform in square brackets'
+        )
     elif types.split(",")[0].partition("[")[0] not in _LEVELS and "." in types:
         types, key = "", head  # a colon that belongs to the key
     if not key:
@@ -302,11 +351,13 @@ def annotation(text: str) -> list[AnnotationSpec]:
     for item in types.split(","):
         level, bracket, platform = item.partition("[")
         if bracket and (not platform.endswith("]") or not level):
-            raise UsageError(f'invalid annotation type "{item}", expected type and optional platform in square brackets')
+            raise UsageError(
+                f'invalid annotation type "{item}", expected type and optional platform in square brackets'
+            )
         if level not in _LEVELS:
             raise UsageError(f'unknown annotation type "{level}"', hint="use one of " + ", ".join(_LEVELS))
         if bracket:
-            from ..oci.platform import parse
+            from .oci.platform import parse
 
             platform = parse(platform[:-1]).full
         out.append(AnnotationSpec(level, platform, key, value))
@@ -324,7 +375,9 @@ def attests(values: Iterable[str], sbom: str = "", provenance: str = "") -> tupl
         attrs = key_values(text) if "=" in text else [("type", text)]
         kind = dict(attrs).get("type", "")
         if not kind:
-            raise UsageError("attestation type not specified", hint="for example --attest type=provenance,mode=max")
+            raise UsageError(
+                "attestation type not specified", hint="for example --attest type=provenance,mode=max"
+            )
         if kind not in ("sbom", "provenance"):
             raise UsageError(f'unknown attestation type "{kind}"', hint="use sbom or provenance")
         off = dict(attrs).get("disabled", "false")
@@ -375,7 +428,9 @@ def pull(text: str) -> str:
     try:
         return "always" if parse_bool(text) else ""
     except ValueError:
-        raise UsageError(f'invalid pull policy "{text}"', hint="use always, missing, never or newer") from None
+        raise UsageError(
+            f'invalid pull policy "{text}"', hint="use always, missing, never or newer"
+        ) from None
 
 
 def epoch(text: str) -> int | None:
