@@ -132,6 +132,8 @@ def main() -> int:
     options = parser.parse_args()
 
     subprocess.run([sys.executable, HERE.parent / "scripts" / "bases.py"], check=True)
+    # As an installed package has it: start-up without compiling.
+    subprocess.run([sys.executable, "-m", "compileall", "-q", HERE.parent / "src"], check=True)
     work = Path(tempfile.mkdtemp(prefix="lapstrake-bench-"))
     try:
         wanted = options.tools.split(",") if options.tools else None

@@ -48,3 +48,6 @@ if [ ! -x .venv/bin/lapstrake ] || [ "$(cat .venv/.lapstrake-setup 2>/dev/null)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
     echo "$want" > .venv/.lapstrake-setup
 fi
+
+# What `pip install` does for an ordinary installation: start-up without compiling.
+.venv/bin/python -m compileall -q src

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from tests.conftest import need
@@ -57,6 +59,10 @@ def pick(layout: Path, tag: str, arch: str, into: Path) -> Path:
     return into
 
 
+# crun refuses a host with both cgroup versions mounted; in a mount namespace of its own it sees only one.
+PLAIN_CGROUPS = ("unshare", "-m", "sh", "-c", 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"', "sh")
+
+
 def crun(bundle: Path) -> str:
     """Run the bundle as umoci wrote it, without its terminal and with the host's network and cgroup."""
     path = bundle / "config.json"
@@ -67,14 +73,41 @@ def crun(bundle: Path) -> str:
     ]
     spec["linux"].pop("resources", None)
     path.write_text(json.dumps(spec))
-    return tool(
-        "crun",
-        "--cgroup-manager=disabled",
-        "run",
-        "--bundle",
-        bundle,
-        f"lapstrake-{os.getpid()}-{bundle.name}",
-    )
+    need("crun")
+    name = f"lapstrake-{os.getpid()}-{bundle.name}"
+    return tool(*PLAIN_CGROUPS, "crun", "--cgroup-manager=disabled", "run", "--bundle", bundle, name)
+
+
+class Podman:
+    """podman with a store of its own.  Its run directory must have a short path."""
+
+    def __init__(self, root: Path) -> None:
+        need("podman", "crun")
+        self._run = tempfile.mkdtemp(prefix="pod")
+        self._words = (
+            "podman", "--root", root, "--runroot", self._run, "--storage-driver=vfs",
+            "--cgroup-manager=cgroupfs", "--events-backend=none",
+        )  # fmt: skip
+
+    def __call__(self, *words: object) -> str:
+        return tool(*PLAIN_CGROUPS, *self._words, *words)
+
+    def run(self, *words: object) -> str:
+        """``podman run``, as far as a sandboxed host lets it."""
+        return self(
+            "run",
+            "--rm",
+            "--network=none",
+            "--cgroups=disabled",
+            "--runtime=crun",
+            "--ulimit=nofile=1024:1024",
+            "--ulimit=nproc=1024:1024",
+            *words,
+        )
+
+    def close(self) -> None:
+        """Remove its run directory."""
+        shutil.rmtree(self._run, ignore_errors=True)
 
 
 def listing(root: Path) -> dict[str, tuple]:

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from tests.conftest import PROJECT, need
-from tests.e2e.images import crun, is_of_platform, listing, pick, platforms, raw, tool, unpack
+from tests.e2e.images import Podman, crun, is_of_platform, listing, pick, platforms, raw, tool, unpack
 
 pytestmark = pytest.mark.e2e
 
@@ -62,23 +62,15 @@ class TestMultiStage:
         assert crun(tmp_path / "bundle") == C_SAYS
 
     def test_podman_runs_it(self, shared_lap, layout, tmp_path):
-        need("podman")
         archive = tmp_path / "multi.tar"
         shared_lap("build", "-t", "multi", "-o", f"type=docker,dest={archive}", EXAMPLES / "2-multi-stage")
-        podman = [
-            "podman",
-            "--root",
-            tmp_path / "p",
-            "--runroot",
-            tmp_path / "pr",
-            "--storage-driver=vfs",
-            "--cgroup-manager=cgroupfs",
-            "--events-backend=none",
-        ]
-        loaded = tool(*podman, "load", "-q", "-i", archive).split()[-1]
-        assert loaded == "docker.io/library/multi:latest"
-        said = tool(*podman, "run", "--rm", "--network=none", "--cgroups=disabled", "--runtime=crun", loaded)
-        assert said == C_SAYS
+        podman = Podman(tmp_path / "p")
+        try:
+            loaded = podman("load", "-q", "-i", archive).split()[-1]
+            assert loaded == "docker.io/library/multi:latest"
+            assert podman.run(loaded) == C_SAYS
+        finally:
+            podman.close()
 
     def test_is_much_smaller(self, shared_lap, layout):
         shared_lap.build(EXAMPLES / "1-single-stage", "-t", "single", timeout=500)

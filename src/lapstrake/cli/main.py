@@ -209,11 +209,15 @@ def _plugin_metadata() -> int:
     return 0
 
 
-def command_version(_words: Sequence[str], _given: Globals) -> int:
-    """``lapstrake version``; imports next to nothing."""
+def command_version(_words: Sequence[str], given: Globals) -> int:
+    """``lapstrake version``; imports next to nothing.
+
+    As a plugin in buildx's form, which scripts cut at the blanks: module, version.
+    """
     from ..version import VERSION
 
-    _print(f"lapstrake {VERSION}\n")
+    plugin = given.program != "lapstrake"
+    _print(f"lapstrake/buildx v{VERSION}\n" if plugin else f"lapstrake {VERSION}\n")
     return 0
 
 
