@@ -26,10 +26,6 @@ def test_both_programs_are_the_same_one():
     assert len(set(scripts.values())) == 1
 
 
-def test_tests_are_never_report_only():
-    assert "tests" not in PROJECT["tool"]["lapstrake"]["report-only"]
-
-
 @pytest.mark.parametrize("page", sorted(p for p in ROOT.glob("**/*.md") if ".venv" not in p.parts), ids=str)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
