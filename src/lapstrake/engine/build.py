@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from ..plan.lower import Plan
     from ..plan.request import BuildRequest
     from ..solver.ports import Record
+    from ..solver.solve import Solver
     from ..worker.local import LocalWorker
+    from .assemble import Packer
     from .contexts import Inputs
+    from .joint import Shared
 
 
 class BuildResult(Value):
@@ -78,11 +81,14 @@ class _Step:
 class Build:
     """The state of one build."""
 
-    def __init__(self, engine: Engine, request: BuildRequest, emit: EventSink, cancel: CancelToken) -> None:
+    def __init__(
+        self, engine: Engine, request: BuildRequest, emit: EventSink, cancel: CancelToken, name: str = ""
+    ) -> None:
         self.engine = engine
         self.request = request
         self.emit = emit
         self.cancel = cancel
+        self.name = name  # among several, shown before each of its steps
         self.platforms: tuple[Platform, ...] = tuple(request.platforms) or (host_platform(),)
         self.warnings: list[Warned] = []
         self.epoch = request.source_date_epoch
@@ -90,28 +96,41 @@ class Build:
 
     def run(self) -> BuildResult:
         """The whole build, step by step."""
-        from .contexts import open_inputs, save_stat_caches
+        from .joint import Shared, solve
 
-        outputs = self._outputs()
+        self.prepare(Shared(self.engine, self.emit))
+        return solve([self], self.engine, self.emit, self.cancel)[0]
+
+    def prepare(self, shared: Shared) -> None:
+        """Everything before the first step runs: read the inputs, plan each platform, lint."""
+        from .contexts import open_inputs
+
+        self.outputs = self._outputs()
         inputs, dockerfile = self._load(open_inputs)
-        worker = self.engine.worker(self.emit, secrets=self._secrets(), ssh=self._ssh(), epoch=self.epoch)
-        worker.p.contexts.update(inputs.contexts)
-        plans = self._plan(dockerfile, inputs)
+        self.worker = shared.worker_for(self)
+        self.inputs, context = shared.adopt(inputs, self.worker)
+        self.plans = self._plan(dockerfile, self.inputs, context, shared)
         self._lint(
-            dockerfile, plans[0], getattr(inputs.contexts["context"], "ignore", None), self._definition
+            dockerfile,
+            self.plans[0],
+            getattr(self.inputs.contexts["context"], "ignore", None),
+            self._definition,
         )
-        result = self._solve(plans, worker, outputs)
-        save_stat_caches(self.engine, inputs.contexts)
-        return result
 
-    def _secrets(self) -> Any:
+    def step(self, text: str) -> _Step:
+        """An internal step, under the build's name when there are several."""
+        return _Step(self.emit, text.replace("[internal]", f"[{self.name} internal]") if self.name else text)
+
+    def secrets(self) -> Any:
+        """The request's secrets, read when a step asks."""
         if not self.request.secrets:
             return None
         from .clientside import RequestSecrets
 
         return RequestSecrets(self.request.secrets, self.engine.settings.environ)
 
-    def _ssh(self) -> Any:
+    def ssh(self) -> Any:
+        """The request's forwarded agents."""
         if not self.request.ssh:
             return None
         from .clientside import RequestAgents
@@ -126,10 +145,16 @@ class Build:
         from ..dockerfile.parser import parse
 
         name = os.path.basename(self.request.dockerfile or "Dockerfile") or "Dockerfile"
-        with _Step(
-            self.emit, f"[internal] load build definition from {name if name != '-' else 'Dockerfile'}"
+        with self.step(
+            f"[internal] load build definition from {name if name != '-' else 'Dockerfile'}"
         ) as step:
             inputs = open_inputs(self.engine, self.request)
+            if not self.name and (
+                bad := [k for k, (scheme, _) in inputs.named.items() if scheme == "target"]
+            ):
+                raise UsageError(
+                    f"failed to get build context {bad[0]}: target: contexts belong to bake files"
+                )
             dockerfile = parse(inputs.dockerfile, inputs.dockerfile_name)
             self._frontend(dockerfile)
             self._definition = step.digest
@@ -167,7 +192,7 @@ class Build:
 
     # -- plan -----------------------------------------------------------------
 
-    def _plan(self, dockerfile: Dockerfile, inputs: Inputs) -> list[Plan]:
+    def _plan(self, dockerfile: Dockerfile, inputs: Inputs, context: str, shared: Shared) -> list[Plan]:
         from ..plan.lower import NeedsBases, PlanInput, context_keys, lower
 
         bases: dict[Any, Any] = {}
@@ -177,9 +202,10 @@ class Build:
             for _ in range(64):
                 found = lower(
                     PlanInput(
-                        dockerfile, self.request, platform, bases, named, len(self.platforms) > 1, self.epoch
+                        dockerfile, self.request, platform, bases, named, len(self.platforms) > 1, self.epoch,
+                        ("local", context), shared.plans, self.name,
                     )
-                )
+                )  # fmt: skip
                 if not isinstance(found, NeedsBases):
                     plans.append(found)
                     break
@@ -190,7 +216,7 @@ class Build:
         from ..plan.image import BaseImage
 
         for name, platform, span in wanted:
-            with _Step(self.emit, f"[internal] load metadata for {_shown(name)}"):
+            with self.step(f"[internal] load metadata for {_shown(name)}"):
                 try:
                     got = self.engine.images.resolve(name, platform, pull=self.request.pull)
                 except BuildError as exc:
@@ -205,37 +231,11 @@ class Build:
 
     # -- solve ------------------------------------------------------------------
 
-    def _solve(self, plans: list[Plan], worker: LocalWorker, outputs: list[Any]) -> BuildResult:
-        from ..solver.solve import Solver
-        from .assemble import Packer
-        from .cache import LocalCache
-        from .explain import Explainer
+    def forms(self) -> list[Any]:
+        """The forms of image bytes that the outputs need."""
+        return _forms(self.outputs, self.epoch)
 
-        cache = LocalCache(self.engine.index, worker.usable, time.time)
-        solver = Solver(worker, cache, self.emit, self.cancel, clock=time.time, lock=self._lock)
-        targets = [p.target for p in plans if p.target is not None]
-        forms = _forms(outputs, self.epoch)
-        packers = {form: Packer(worker, form) for form in forms}
-        wanted = {v.digest for p in plans for v in p.layer_vertices}
-
-        def on_done(vertex: Any, record: Record) -> None:
-            if vertex.digest in wanted:
-                for packer in packers.values():
-                    packer.start(record.layers[-1])
-
-        solver.on_done = on_done
-        solver.why = Explainer(self.engine.index, worker, self._scope()).why
-        try:
-            records = solver.solve(targets)
-            return self._export(
-                plans, records, solver.records, packers, worker, outputs, (solver.ran, solver.hits)
-            )
-        finally:
-            for packer in packers.values():
-                packer.join()
-            cache.flush()
-
-    def _scope(self) -> str:
+    def scope(self) -> str:
         """What makes two builds "the same build again"."""
         where = (
             os.path.abspath(self.request.context)
@@ -243,10 +243,6 @@ class Build:
             else self.request.context
         )
         return f"{where}|{self.request.dockerfile or ''}|{','.join(map(str, self.platforms))}"
-
-    def _lock(self, key: str) -> object:
-        """Single flight across processes: the second build of a key waits and takes the result."""
-        return self.engine.layers.locks.hold(key, self.cancel)
 
     # -- export -----------------------------------------------------------------
 
@@ -260,16 +256,15 @@ class Build:
             outputs = [OutputSpec("image", "", ())]
         return outputs
 
-    def _export(
-        self,
-        plans: list[Plan],
-        records: dict[str, Record],
-        all_records: dict[str, Record],
-        packers: dict[Any, Any],
-        worker: LocalWorker,
-        outputs: list[Any],
-        counts: tuple[int, int],
-    ) -> BuildResult:
+    def export(self, solver: Solver, packers: dict[Any, Packer]) -> BuildResult:
+        """Join what was solved, prepare every output, then commit them."""
+        from .contexts import save_stat_caches
+
+        result = self._export(solver, packers)
+        save_stat_caches(self.engine, self.inputs.contexts)
+        return result
+
+    def _export(self, solver: Solver, packers: dict[Any, Packer]) -> BuildResult:
         from ..export.base import ExportEnv
         from ..export.open import open_exporter
 
@@ -284,16 +279,19 @@ class Build:
         results: dict[Any, BuiltResult] = {}
         done: list[Any] = []
         try:
-            for spec in outputs:
+            for spec in self.outputs:
                 form = _form_of(spec, self.epoch)
                 if form not in results:
-                    results[form] = self._join(plans, records, all_records, packers.get(form), worker, form)
+                    results[form] = self._join(solver.records, packers.get(form), form)
                 result = results[form]
                 if spec.type == "cacheonly":
                     continue
                 exporter = open_exporter(spec, self.request.tags, env)
                 exporters.append(exporter)
-                with _Step(self.emit, "exporting to " + _export_name(spec.type)):
+                with _Step(
+                    self.emit,
+                    (f"[{self.name}] " if self.name else "") + "exporting to " + _export_name(spec.type),
+                ):
                     exporter.prepare(result)
             for exporter in exporters:
                 metadata.update(exporter.commit() or {})
@@ -306,35 +304,25 @@ class Build:
         if result is None:
             raise UsageError("no output")
         single = len(result.images) == 1
-        skipped = plans[0].skipped
+        skipped = self.plans[0].skipped
         return BuildResult(
             result.descriptor.digest, result.images[0].config_digest if single else "", metadata, self.request.tags,
-            tuple(self.warnings), skipped, *counts, _summary(skipped),
+            tuple(self.warnings), skipped, solver.ran, solver.hits, _summary(skipped),
         )  # fmt: skip
 
-    def _join(
-        self,
-        plans: list[Plan],
-        records: dict[str, Record],
-        all_records: dict[str, Record],
-        packer: Any,
-        worker: LocalWorker,
-        form: Any,
-    ) -> BuiltResult:
+    def _join(self, records: dict[str, Record], packer: Any, form: Any) -> BuiltResult:
         from ..export.join import assemble_result
         from ..values import replace
         from .assemble import Packer, assemble
 
-        packer = packer or Packer(worker, form)
+        packer = packer or Packer(self.worker, form)
         images: list[BuiltImage] = []
-        for plan in plans:
+        for plan in self.plans:
             record = records.get(plan.target.digest) if plan.target is not None else None
             files_only = form is FILES
-            image = (
-                _files_image(plan) if files_only else assemble(plan, record, all_records, packer, self.epoch)
-            )
+            image = _files_image(plan) if files_only else assemble(plan, record, records, packer, self.epoch)
             images.append(
-                replace(image, rootfs=_LazyView(worker, record.layers if record is not None else ()))
+                replace(image, rootfs=_LazyView(self.worker, record.layers if record is not None else ()))
             )
         multi = dict(self.request.build_args).get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true")
         notes = [] if form is FILES else form.annotations

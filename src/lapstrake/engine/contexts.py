@@ -198,9 +198,7 @@ def _named(engine: Engine, name: str, value: str, trees: dict[str, Tree]) -> tup
         if value.startswith("oci-layout://"):
             return "image", _layout_image(engine, value[len("oci-layout://") :])
         if value.startswith("target:"):
-            raise UsageError(
-                f"unsupported context source {value} for {name}", hint="target: contexts belong to bake files"
-            )
+            return "target", value[len("target:") :]
         if _is_remote(value):
             scheme = (
                 "http"

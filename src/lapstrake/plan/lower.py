@@ -18,6 +18,8 @@ from .stages import base_stage, did_you_mean, find_target, reachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .request import BuildRequest
 
 BaseKey = tuple[str, Platform]
@@ -43,7 +45,9 @@ class Plan(Value):
 
 
 class PlanInput(Value):
-    """What ``lower`` works on.  ``contexts``: named contexts resolved to (scheme, identifier)."""
+    """What ``lower`` works on.  ``contexts``: named contexts resolved to (scheme, identifier).
+    ``linked``: plans of other requests, which contexts of scheme ``target`` go on from; ``name`` tells
+    this request's steps from theirs."""
 
     dockerfile: Dockerfile
     request: BuildRequest
@@ -53,6 +57,8 @@ class PlanInput(Value):
     multi: bool = False
     epoch: int | None = None
     main_context: tuple[str, str] = ("local", "context")
+    linked: Mapping[tuple[str, Platform], Plan] = {}
+    name: str = ""
 
 
 class StageState:
@@ -185,9 +191,11 @@ class Planner:
             scheme, ident = override
         if scheme == "stage-image":
             scheme = "image"
+        if scheme == "target":
+            return self._from_linked(stage, ident, platform)
         if scheme != "image":
             return StageState(
-                stage, platform, ImageState.scratch(platform), self.source(scheme, ident, ident)
+                stage, platform, ImageState.scratch(platform), self.source(scheme, ident, image)
             )
         base = self.base_image(ident, platform, frm.span)
         if base is None:
@@ -213,6 +221,27 @@ class Planner:
         state.image.config["_onbuild"] = list(state.image.c.pop("OnBuild", None) or [])
         return state
 
+    def _from_linked(self, stage: Stage, name: str, platform: Platform) -> StageState:
+        plan = self.linked(name, platform, stage.base.span)
+        state = StageState(stage, plan.platform, plan.image.copy(), plan.target)
+        state.base_layers = plan.base_layers
+        state.layers = list(plan.layer_vertices)
+        self.base_configs[stage.index] = plan.image.config
+        state.image.config["_onbuild"] = list(state.image.c.pop("OnBuild", None) or [])
+        return state
+
+    def linked(self, name: str, platform: Platform, span: Span) -> Plan:
+        """Another request's plan for ``platform``, or its only one."""
+        plans = {p: plan for (n, p), plan in self.inp.linked.items() if n == name}
+        found = plans.get(platform) or (next(iter(plans.values())) if len(plans) == 1 else None)
+        if found is None:
+            raise DockerfileError(
+                f"target {name} is not built for {platform}",
+                span=span,
+                hint=f"it is built for {', '.join(map(str, plans))}" if plans else None,
+            )
+        return found
+
     def base_image(self, name: str, platform: Platform, span: Span | None) -> BaseImage | None:
         """A known base, or None after asking for it."""
         found = self.inp.bases.get((name, platform))
@@ -234,14 +263,17 @@ class Planner:
 
     def source(self, scheme: str, ident: str, name: str) -> Vertex:
         """A local, git or http source vertex."""
+        own = f"{self.inp.name} " if self.inp.name else ""
         label = (
-            "[internal] load build context" if ident == "context" else f"[context {name}] load from {scheme}"
+            f"[{own}internal] load build context"
+            if name == "context"
+            else f"[{own}context {name}] load from {scheme}"
         )
         return Vertex(SourceOp(scheme, ident), (), label)
 
     def label(self, state: StageState, n: int, text: str) -> str:
         """``[platform stage n/m] text`` (spec dockerfile.md §7)."""
-        parts = []
+        parts = [self.inp.name] if self.inp.name else []
         if self.inp.multi:
             p = str(state.platform)
             if state.platform != self.inp.platform:

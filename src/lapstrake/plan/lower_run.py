@@ -269,6 +269,10 @@ class Lowering:
         if name == "scratch":
             return Vertex(SourceOp("scratch", ""), (), "scratch")
         scheme, ident = override or ("image", name)
+        if scheme == "target":
+            return p.linked(ident, s.platform, item.span).target or Vertex(
+                SourceOp("scratch", ""), (), "scratch"
+            )
         if scheme != "image":
             return p.source(scheme, ident, name)
         base = p.base_image(ident, s.platform, item.span)

@@ -75,6 +75,13 @@ class LocalWorker:
         self._content_keys: dict[tuple[object, ...], str] = {}
         self.stats: dict[str, object] = {}
 
+    def beside(self, *, secrets: Secrets | None, ssh: SshAgents | None, epoch: int | None) -> LocalWorker:
+        """A worker for another request of the same run: its own secrets and times, all else shared."""
+        parts, other = object.__new__(WorkerParts), object.__new__(LocalWorker)
+        vars(parts).update(vars(self.p), secrets=secrets, ssh=ssh, epoch=epoch)
+        vars(other).update(vars(self), p=parts)
+        return other
+
     # -- keys -----------------------------------------------------------------
 
     def source_key(self, vertex: Vertex) -> str | None:

@@ -1,0 +1,201 @@
+"""Several requests as one build: planned one after the other, solved in one solver, exported last.
+
+Equal steps of different requests are one vertex and run once.  A request may name the result of
+another as a context (``target:NAME``): its plan goes on where the other's ends.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import UsageError
+from ..solver.cancel import CancelToken
+from ..values import Value, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..config import Settings
+    from ..events import EventSink
+    from ..graph.vertex import Vertex
+    from ..oci.platform import Platform
+    from ..plan.lower import Plan
+    from ..plan.request import BuildRequest
+    from ..sandbox.spec import Cancel
+    from ..solver.ports import Record
+    from ..tree import Tree
+    from ..worker.local import LocalWorker
+    from .build import Build, BuildResult
+    from .contexts import Inputs
+    from .engine import Engine
+
+LINK = "target:"
+
+
+class Job(Value):
+    """One request of several; ``name`` is what others call it and what its steps are shown under."""
+
+    name: str
+    request: BuildRequest
+
+
+class Shared:
+    """What the builds of one run have in common."""
+
+    def __init__(self, engine: Engine, emit: EventSink) -> None:
+        self.engine = engine
+        self.emit = emit
+        self.worker: LocalWorker | None = None
+        self.plans: dict[tuple[str, Platform], Plan] = {}
+        self.trees: dict[str, tuple[tuple[str, object], Tree]] = {}
+
+    def worker_for(self, build: Build) -> LocalWorker:
+        """A worker with the build's own secrets, agents and times; layers and contexts are shared."""
+        secrets, ssh = build.secrets(), build.ssh()
+        if self.worker is None:
+            self.worker = self.engine.worker(self.emit, secrets=secrets, ssh=ssh, epoch=build.epoch)
+            return self.worker
+        return self.worker.beside(secrets=secrets, ssh=ssh, epoch=build.epoch)
+
+    def adopt(self, inputs: Inputs, worker: LocalWorker) -> tuple[Inputs, str]:
+        """Give local contexts names that tell them apart, equal ones the same; also the main one's name."""
+        names: dict[str, str] = {}
+        contexts: dict[str, Tree] = {}
+        for name, tree in inputs.contexts.items():
+            same = (str(getattr(tree, "root", id(tree))), getattr(tree, "_ignore", None))
+            ident = next((i for i, (known, _) in self.trees.items() if known == same), "")
+            if not ident:
+                ident = name if name not in self.trees else f"{name}@{len(self.trees)}"
+                self.trees[ident] = (same, tree)
+            names[name] = ident
+            contexts[name] = self.trees[ident][1]
+            worker.p.contexts[ident] = contexts[name]
+        named = {
+            key: (scheme, names.get(ident, ident) if scheme == "local" else ident)
+            for key, (scheme, ident) in inputs.named.items()
+        }
+        return replace(inputs, contexts=contexts, named=named), names["context"]
+
+
+class _Crew:
+    """The workers of several builds as one: a step is run by the worker of the build that planned it first."""
+
+    def __init__(self, builds: Sequence[Build]) -> None:
+        from ..graph.vertex import walk
+
+        self.first = builds[0].worker
+        self.owner: dict[str, LocalWorker] = {}
+        for build in builds:
+            for v in walk([p.target for p in build.plans if p.target is not None]):
+                self.owner.setdefault(v.digest, build.worker)
+
+    def source_key(self, vertex: Vertex) -> str | None:
+        return self.first.source_key(vertex)
+
+    def content_key(self, source: Vertex, record: Record, vertex: Vertex, index: int) -> str:
+        return self.first.content_key(source, record, vertex, index)
+
+    def run(self, vertex: Vertex, key: str, inputs: tuple[Record, ...], cancel: Cancel) -> Record:
+        return self.owner.get(vertex.digest, self.first).run(vertex, key, inputs, cancel)
+
+
+def run_jobs(
+    jobs: Sequence[Job], settings: Settings, emit: EventSink, cancel: CancelToken | None = None
+) -> list[BuildResult]:
+    """Build all ``jobs`` as one; the results in their order.  Raises BuildError like ``run_build``."""
+    from .build import Build
+    from .engine import Engine
+
+    cancel = cancel or CancelToken()
+    with Engine(settings) as engine:
+        shared = Shared(engine, emit)
+        by_name: dict[str, Build] = {}
+        for job in in_order(jobs):
+            build = by_name[job.name] = Build(engine, job.request, emit, cancel, job.name)
+            build.prepare(shared)
+            for plan in build.plans:
+                shared.plans[(job.name, plan.platform)] = plan
+        return solve([by_name[j.name] for j in jobs], engine, emit, cancel)
+
+
+def links(request: BuildRequest) -> list[str]:
+    """Names of the jobs whose results a request uses."""
+    return [v[len(LINK) :] for _, v in request.named_contexts if v.startswith(LINK)]
+
+
+def in_order(jobs: Sequence[Job]) -> list[Job]:
+    """Jobs after those they use.  Raises UsageError on unknown names and cycles."""
+    known = {j.name: j for j in jobs}
+    out: dict[str, Job] = {}
+
+    def visit(job: Job, path: tuple[str, ...]) -> None:
+        if job.name in out:
+            return
+        for name in links(job.request):
+            if name not in known:
+                raise UsageError(f"failed to find target {name}")
+            if name in (*path, job.name):
+                raise UsageError(f"infinite loop from {job.name} to {name}")
+            visit(known[name], (*path, job.name))
+        out[job.name] = job
+
+    for job in jobs:
+        visit(job, ())
+    return list(out.values())
+
+
+def solve(builds: Sequence[Build], engine: Engine, emit: EventSink, cancel: CancelToken) -> list[BuildResult]:
+    """Solve what all builds have planned, then export each."""
+    from ..solver.solve import Solver
+    from .assemble import Packer
+    from .cache import LocalCache
+
+    worker = builds[0].worker
+    cache = LocalCache(engine.index, worker.usable, time.time)
+    crew = worker if len(builds) == 1 else _Crew(builds)
+    solver = Solver(crew, cache, emit, cancel, clock=time.time, lock=_lock(engine, cancel))
+    packers: dict[Any, Packer] = {}
+    wanted: dict[str, list[Packer]] = {}
+    for build in builds:
+        for form in build.forms():
+            packer = packers.setdefault(form, Packer(worker, form))
+            for v in (v for p in build.plans for v in p.layer_vertices):
+                wanted.setdefault(v.digest, []).append(packer)
+
+    def on_done(vertex: Any, record: Record) -> None:
+        for packer in wanted.get(vertex.digest, ()):
+            packer.start(record.layers[-1])
+
+    solver.on_done = on_done
+    solver.why = _why(builds, engine, worker)
+    try:
+        solver.solve([p.target for b in builds for p in b.plans if p.target is not None])
+        return [b.export(solver, packers) for b in builds]
+    finally:
+        for packer in packers.values():
+            packer.join()
+        cache.flush()
+
+
+def _lock(engine: Engine, cancel: CancelToken) -> Callable[[str], object]:
+    """Single flight across processes: the second build of a key waits and takes the result."""
+    return lambda key: engine.layers.locks.hold(key, cancel)
+
+
+def _why(
+    builds: Sequence[Build], engine: Engine, worker: LocalWorker
+) -> Callable[[Vertex, dict[str, Record]], str]:
+    from .explain import Explainer
+
+    if len(builds) == 1:
+        return Explainer(engine.index, worker, builds[0].scope()).why
+    from ..graph.vertex import walk
+
+    scopes: dict[str, Explainer] = {}
+    for build in builds:
+        explainer = Explainer(engine.index, worker, build.scope())
+        for v in walk([p.target for p in build.plans if p.target is not None]):
+            scopes.setdefault(v.digest, explainer)
+    return lambda v, records: scopes[v.digest].why(v, records) if v.digest in scopes else ""
