@@ -9,7 +9,7 @@ from lapstrake.engine.joint import Job, in_order
 from lapstrake.errors import DockerfileError, UsageError
 from lapstrake.graph.vertex import walk
 from lapstrake.oci.platform import parse as platform
-from lapstrake.plan.lower import Plan, PlanInput, lower
+from lapstrake.plan.lower import Plan, PlanInput, context_keys, lower
 from lapstrake.plan.request import BuildRequest
 
 AMD, ARM = platform("linux/amd64"), platform("linux/arm64")
@@ -39,12 +39,9 @@ def test_links_that_cannot_be(jobs, message):
 
 
 def plan(text: str, name: str, linked=None, on=AMD) -> Plan:
-    contexts = {"base": ("target", "base")} if linked is not None else {}
-    got = lower(
-        PlanInput(
-            parse(text.encode()), BuildRequest("."), on, {}, contexts, linked=linked or {}, name=name,
-        )
-    )  # fmt: skip
+    contexts = context_keys({"base": ("target", "base")} if linked is not None else {})
+    dockerfile = parse(text.encode(), "Dockerfile")
+    got = lower(PlanInput(dockerfile, BuildRequest("."), on, {}, contexts, linked=linked or {}, name=name))
     assert isinstance(got, Plan)
     return got
 
