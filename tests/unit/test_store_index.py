@@ -74,7 +74,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: bytes) -> None:
     assert index.get("a", "k") is None
     index.put("a", "k", b"1")
     assert index.get("a", "k") == b"1" and len(warnings) == 1 and "damaged" in warnings[0]
-    assert [p.read_bytes() for p in tmp_path.glob("index.db.corrupt-*")] == [damage]
+    assert [p.read_bytes() for p in tmp_path.glob("index.db.corrupt")] == [damage]
 
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -48,8 +48,11 @@ def test_info_round_trip_and_registering(tmp_path: Path) -> None:
     zs = LayerBlob("application/x+zstd", "sha256:" + "2" * 64, 9, "zstd")
     info = store.register_blob("x", None, zs, [{"ref": "a"}, {"ref": "b"}])
     assert info == store.info("x") == LayerInfo("x", "sha256:d", (gz, zs), 0, ({"ref": "a"}, {"ref": "b"}))
+    os.makedirs(store.dir("x"))
     with pytest.raises(StoreError, match="diffID"):
         store.register_blob("x", "sha256:other", zs)
+    os.rmdir(store.dir("x"))  # without a directory the step ran anew, and other bytes are the layer now
+    assert store.register_blob("x", "sha256:other", zs).blobs == (zs,)
     assert [i.id for i in store.infos()] == ["x"]
 
 

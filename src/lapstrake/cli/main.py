@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor": ("doctor", "command", "Say what this host can do, and how to mend what it lacks"),
     "du": ("space", "command_du", "Show what the store takes on disk"),
     "prune": ("space", "command_prune", "Remove cached results from the store"),
+    "fsck": ("fsck", "command", "Verify the store, and repair it"),
     "create": ("builders", "command_create", "Create a builder"),
     "use": ("builders", "command_use", "Choose the builder to use by default"),
     "ls": ("builders", "command_ls", "List the builders"),

@@ -28,13 +28,15 @@ class Engine:
         from ..store.content import ContentStore
         from ..store.index import Index
         from ..store.layers import LayerStore
+        from ..store.lease import Lease
 
         self.settings = settings
         self.root = settings.root
-        os.makedirs(self.root, mode=0o700, exist_ok=True)
-        self.content = ContentStore(self.root)
+        _make_root(self.root)
+        self.lease = Lease(self.root)
+        self.content = ContentStore(self.root, lease=self.lease)
         self.index = Index(self.root)
-        self.layers = LayerStore(self.root, self.content, self.index, unpack=_unpack)
+        self.layers = LayerStore(self.root, self.content, self.index, unpack=unpack, lease=self.lease)
         self._closers: list[Callable[[], None]] = []
         self.images = ImageSource(self.content, self.index, self.client)
         self._client: Client | None = None
@@ -106,6 +108,10 @@ class Engine:
             closer()
         self._closers = []
         self.index.close()
+        self.lease.close()
+        from .tidy import tidy
+
+        tidy(self.root, self.content, self.layers)
 
     def on_close(self, closer: Callable[[], None]) -> None:
         """Run ``closer`` when the engine closes."""
@@ -118,8 +124,17 @@ class Engine:
         return active
 
 
-def _unpack(blob: BinaryIO, media_type: str, dest: str, diff_id: str | None) -> str:
-    """Extract a layer blob, verified; imported only when a layer is extracted."""
-    from ..layer.unpack import unpack
+def _make_root(root: str) -> None:
+    try:
+        os.makedirs(root, mode=0o700, exist_ok=True)
+    except OSError as e:
+        from ..store.failures import cannot_write
 
-    return unpack(blob, media_type, dest, diff_id)
+        raise cannot_write(root, e) from e
+
+
+def unpack(blob: BinaryIO, media_type: str, dest: str, diff_id: str | None) -> str:
+    """Extract a layer blob, verified; imported only when a layer is extracted."""
+    from ..layer import unpack as layer
+
+    return layer.unpack(blob, media_type, dest, diff_id)

@@ -35,6 +35,9 @@ class Snapshotter(Protocol):
         """The changes as a directory in overlayfs' upper format, ready to be committed."""
 
 
+_ANSWERS = ("overlay", "overlay-userxattr", "copying")
+
+
 def choose(root: str, wanted: str = "auto") -> Snapshotter:
     """The snapshotter for a store: overlay where the kernel lets us, else copying.
 
@@ -70,17 +73,15 @@ def _remembered(root: str) -> str | None:
             known, _, found = f.read(200).strip().rpartition(" ")
     except OSError:
         return None
-    return found if known == key else None
+    return found if known == key and found in _ANSWERS else None
 
 
 def _remember(root: str, found: str) -> str:
     path, key = _state(root)
-    temporary = f"{path}.{os.getpid()}"
     try:
         os.makedirs(root, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as f:
+        with open(path, "w", encoding="utf-8") as f:  # one small write; a torn one is asked again
             f.write(f"{key} {found}\n")
-        os.rename(temporary, path)
     except OSError:
         pass  # asked again next time
     return found
@@ -102,7 +103,7 @@ def _probe(root: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "copying"
     answer = done.stdout.decode("ascii", "replace").strip()
-    return answer if answer in ("overlay", "overlay-userxattr") else "copying"
+    return answer if answer in _ANSWERS else "copying"
 
 
 def _probe_script() -> str:

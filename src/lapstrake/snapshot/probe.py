@@ -6,6 +6,7 @@ A process of its own, because a namespace once entered can't be left.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import sys
 import tempfile
@@ -34,27 +35,40 @@ def main(root: str) -> str:
 
 
 def _works(libc: ctypes.CDLL, root: str, option: str) -> bool:
-    with tempfile.TemporaryDirectory(dir=root, prefix="probe-") as base:
-        for name in ("lower/d", "upper", "work", "at"):
-            os.makedirs(f"{base}/{name}")
-        with open(f"{base}/lower/d/f", "w", encoding="ascii"):
-            pass
-        data = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work{option}"
-        if libc.mount(b"overlay", f"{base}/at".encode(), b"overlay", 0, data.encode()):
-            return False
-        try:
-            os.unlink(f"{base}/at/d/f")
-            os.rmdir(f"{base}/at/d")
-            os.mkdir(f"{base}/at/d")
-            works = os.listdir(f"{base}/at/d") == [] and os.path.isdir(f"{base}/upper/d")
-        except OSError:
-            works = False
-        libc.umount2(f"{base}/at".encode(), 2)
-        try:
-            os.rmdir(f"{base}/work/work")
-        except OSError:
-            pass
-        return works
+    for _ in range(5):
+        with tempfile.TemporaryDirectory(dir=root, prefix="probe-", ignore_cleanup_errors=True) as base:
+            lock = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)  # freed when we end: an unlocked one is a leftover
+            try:
+                return _mounts(libc, base, option)
+            except FileNotFoundError:
+                continue  # swept away before it was locked
+            finally:
+                os.close(lock)
+    return False
+
+
+def _mounts(libc: ctypes.CDLL, base: str, option: str) -> bool:
+    for name in ("lower", "lower/d", "upper", "work", "at"):
+        os.mkdir(f"{base}/{name}")
+    with open(f"{base}/lower/d/f", "w", encoding="ascii"):
+        pass
+    data = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work{option}"
+    if libc.mount(b"overlay", f"{base}/at".encode(), b"overlay", 0, data.encode()):
+        return False
+    try:
+        os.unlink(f"{base}/at/d/f")
+        os.rmdir(f"{base}/at/d")
+        os.mkdir(f"{base}/at/d")
+        works = os.listdir(f"{base}/at/d") == [] and os.path.isdir(f"{base}/upper/d")
+    except OSError:
+        works = False
+    libc.umount2(f"{base}/at".encode(), 2)
+    try:
+        os.rmdir(f"{base}/work/work")
+    except OSError:
+        pass
+    return works
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, BinaryIO, Protocol
 
+    from .lease import Lease
+
     class _Hash(Protocol):
         def update(self, data: Any, /) -> None: ...
         def hexdigest(self) -> str: ...
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 _LENGTHS = {"sha256": 64, "sha512": 128}
 _HEX = frozenset("0123456789abcdef")
-_STALE_S = 3600.0
 
 
 def split_digest(digest: str) -> tuple[str, str]:
@@ -67,8 +68,11 @@ class Writer:
             )
         self._hash.update(data)
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as e:
+            raise self._store._cannot(e) from e
         return n
 
     def commit(self) -> str:
@@ -83,7 +87,7 @@ class Writer:
                 )
             if self._expected is not None and digest != self._expected:
                 raise StoreError(f"content has digest {digest}, expected {self._expected}")
-            self._store._publish(self._path, self._fd, digest)
+            self._store._publish(self._path, digest)
         except BaseException:
             self.abort()
             raise
@@ -115,11 +119,18 @@ class Writer:
 
 
 class ContentStore:
-    """Blobs by digest under ``root/blobs/<algorithm>/<hex>``.  Any number of threads and processes."""
+    """Blobs by digest under ``root/blobs/<algorithm>/<hex>``.  Any number of threads and processes.
 
-    def __init__(self, root: str, *, fsync: bool = False) -> None:
+    ``lease`` keeps what is looked for and written from being deleted by a ``prune`` meanwhile."""
+
+    def __init__(self, root: str, *, lease: Lease | None = None) -> None:
         self.root = root
-        self.fsync = fsync
+        self.lease = lease
+
+    def keep(self, digest: str) -> None:
+        """Hold a blob, there or not yet, until the lease ends."""
+        if self.lease is not None:
+            self.lease.add(digest)
 
     def path(self, digest: str) -> str:
         """Where the blob is, or would be."""
@@ -128,7 +139,9 @@ class ContentStore:
 
     def has(self, digest: str) -> bool:
         """Whether the blob is here."""
-        return os.path.exists(self.path(digest))
+        path = self.path(digest)
+        self.keep(digest)
+        return os.path.exists(path)
 
     def size(self, digest: str) -> int:
         """Its size.  Raises StoreError when it is not here."""
@@ -160,6 +173,17 @@ class ContentStore:
                 hint="it was removed; run the build again to fetch it anew",
             )
         return data
+
+    def verify(self, digest: str) -> bool:
+        """Whether the blob's bytes have its digest; any size.  Raises StoreError when it is not here."""
+        import hashlib
+
+        algorithm, value = split_digest(digest)
+        found = hashlib.new(algorithm)
+        with self.open(digest) as f:
+            while data := f.read(1 << 20):
+                found.update(data)
+        return found.hexdigest() == value
 
     def put(self, data: bytes) -> str:
         """Store ``data``; its sha256 digest."""
@@ -196,51 +220,80 @@ class ContentStore:
     def sweep(self) -> int:
         """Remove what killed writers left; how many files."""
         import fcntl
-        import time
 
-        ingest = f"{self.root}/ingest"
         removed = 0
-        try:
-            names = os.listdir(ingest)
-        except FileNotFoundError:
-            return 0
-        for name in names:
-            path = f"{ingest}/{name}"
+        for path in self.leftovers():
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError:
                 continue
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if time.time() - os.fstat(fd).st_mtime > _STALE_S:  # younger: maybe not locked yet
-                    os.unlink(path)
-                    removed += 1
+                os.unlink(path)
+                removed += 1
             except (BlockingIOError, FileNotFoundError):
                 pass
             finally:
                 os.close(fd)
         return removed
 
+    def leftovers(self) -> list[str]:
+        """Unfinished blobs nobody writes any more."""
+        import fcntl
+
+        ingest = f"{self.root}/ingest"
+        found = []
+        try:
+            names = os.listdir(ingest)
+        except FileNotFoundError:
+            return []
+        for name in names:
+            try:
+                fd = os.open(f"{ingest}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                found.append(f"{ingest}/{name}")
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(fd)
+        return found
+
     def _temporary(self) -> tuple[str, int]:
         import fcntl
 
         ingest = f"{self.root}/ingest"
-        path = f"{ingest}/{os.urandom(12).hex()}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            fd = os.open(path, flags, 0o644)
-        except FileNotFoundError:
-            os.makedirs(ingest, exist_ok=True)
-            fd = os.open(path, flags, 0o644)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        return path, fd
+            while True:
+                path = f"{ingest}/{os.urandom(12).hex()}"
+                try:
+                    fd = os.open(path, flags, 0o644)
+                except FileNotFoundError:
+                    os.makedirs(ingest, exist_ok=True)
+                    continue
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.fstat(fd).st_nlink:  # else a sweep took it before it was locked
+                    return path, fd
+                os.close(fd)
+        except OSError as e:
+            raise self._cannot(e) from e
 
-    def _publish(self, path: str, fd: int, digest: str) -> None:
-        if self.fsync:
-            os.fsync(fd)
+    def _publish(self, path: str, digest: str) -> None:
         target = self.path(digest)
+        self.keep(digest)
         try:
-            os.rename(path, target)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.rename(path, target)
+            try:
+                os.rename(path, target)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.rename(path, target)
+        except OSError as e:
+            raise self._cannot(e) from e
+
+    def _cannot(self, error: OSError) -> StoreError:
+        from .failures import cannot_write
+
+        return cannot_write(self.root, error)

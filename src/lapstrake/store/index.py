@@ -45,10 +45,11 @@ def dumps(value: object) -> bytes:
 class Index:
     """The SQLite file ``root/index.db``.  Thread-safe; several processes may share it."""
 
-    def __init__(self, root: str, warn: Callable[[str], None] | None = None) -> None:
+    def __init__(self, root: str, warn: Callable[[str], None] | None = None, *, restart: bool = True) -> None:
         self.root = root
         self.path = f"{root}/index.db"
         self._warn = warn
+        self._restart = restart  # a damaged file is replaced by a new one
         self._db: sqlite3.Connection | None = None
         self._lock = threading.RLock()
         self._touched: dict[str, int] = {}
@@ -191,6 +192,16 @@ class Index:
             if db is not None:
                 db.close()
 
+    def integrity(self) -> list[str]:
+        """What SQLite finds wrong with the file."""
+        rows = self._query(lambda db: db.execute("PRAGMA integrity_check(10)").fetchall())
+        return [r[0] for r in rows or () if r[0] != "ok"]
+
+    def set_aside(self, why: object = "asked for") -> None:
+        """Begin a new file; the old one stays beside it until the next one, or a prune."""
+        with self._lock:
+            self._set_aside(why)
+
     # -- the connection --------------------------------------------------------------------
 
     def _write(self, work: Callable[[sqlite3.Connection], R]) -> R:
@@ -221,7 +232,7 @@ class Index:
             try:
                 return work(self._db or self._open())
             except sqlite3.DatabaseError as e:
-                if not _damaged(e):
+                if not _damaged(e) or not self._restart:
                     raise StoreError(f"cannot use {self.path}: {e}") from e
                 self._set_aside(e)
             try:
@@ -254,18 +265,20 @@ class Index:
         self._db = db
         return db
 
-    def _set_aside(self, error: Exception) -> None:
-        import time
-
+    def _set_aside(self, error: object) -> None:
         db, self._db = self._db, None
         if db is not None:
             db.close()
-        aside = f"{self.path}.corrupt-{int(time.time())}"
-        for suffix in ("", "-wal", "-shm"):
+        aside = f"{self.path}.corrupt"
+        for suffix in ("-wal", "-shm"):
             try:
-                os.rename(self.path + suffix, aside + suffix)
+                os.unlink(self.path + suffix)
             except FileNotFoundError:
                 pass
+        try:
+            os.rename(self.path, aside)
+        except FileNotFoundError:
+            pass
         if self._warn is not None:
             self._warn(f"the store's index was damaged ({error}); starting a new one, the old one is {aside}")
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .content import ContentStore
     from .index import Index
+    from .lease import Lease
 
     class Unpack(Protocol):
         """Extracts a blob into a directory, checking ``diff_id`` when it is known; the true diffID."""
@@ -98,7 +99,11 @@ class Active:
 
     def close(self) -> None:
         """Discard what was not committed (by a rename; the deleting happens in ``sweep``)."""
-        self._store._discard(self.path)
+        try:
+            for name in (f"{self.work}/work", self.work, self.path):  # all that a committed step leaves
+                os.rmdir(name)
+        except OSError:
+            self._store._discard(self.path)
         self._lock.release()
 
     def __enter__(self) -> Active:
@@ -125,12 +130,14 @@ class LayerStore:
         *,
         unpack: Unpack | None = None,
         locks: KeyLocks | None = None,
-        remove: Callable[[str], None] = remove_tree,
+        lease: Lease | None = None,
+        remove: Callable[[str, Callable[[], bool] | None], None] = remove_tree,
     ) -> None:
         self.root = root
         self.content = content
         self.index = index
         self.locks = locks or KeyLocks(root)
+        self.lease = lease
         self._unpack = unpack
         self._remove = remove
 
@@ -142,7 +149,9 @@ class LayerStore:
 
     def has_dir(self, layer_id: str) -> bool:
         """Whether the directory is here."""
-        return os.path.isdir(self.dir(layer_id))
+        path = self.dir(layer_id)
+        self._keep(layer_id)
+        return os.path.isdir(path)
 
     def new_active(self) -> Active:
         """A scratch directory, locked for as long as it or its process lives."""
@@ -156,9 +165,12 @@ class LayerStore:
             for sub in ("upper", "work"):
                 os.mkdir(f"{path}/{sub}", 0o755)
                 os.chmod(f"{path}/{sub}", 0o755)  # whatever the umask: this becomes an image's root
-        except BaseException:
+        except OSError as e:
+            self._discard(path)
             lock.release()
-            raise
+            from .failures import cannot_write
+
+            raise cannot_write(self.root, e) from e
         return Active(self, path, lock)
 
     def commit(self, active: Active | str, layer_id: str) -> LayerInfo:
@@ -166,14 +178,28 @@ class LayerStore:
         stays, and the given directory is discarded with its ``Active``."""
         upper = active if isinstance(active, str) else active.upper
         target = self.dir(layer_id)
+        self._keep(layer_id)
         if not os.path.isdir(target):
-            os.makedirs(self._home(layer_id), exist_ok=True)
             try:
-                os.rename(upper, target)
+                self._settle(upper, self._home(layer_id))
             except OSError as e:
                 if not os.path.isdir(target):  # another build was faster
-                    raise StoreError(f"cannot commit layer {layer_id}: {e.strerror}") from e
+                    from .failures import cannot_write
+
+                    raise cannot_write(self.root, e) from e
         return self.info(layer_id) or self.update(layer_id, lambda i: i)
+
+    @staticmethod
+    def _settle(upper: str, home: str) -> None:
+        """Make ``upper`` the ``diff`` of ``home`` in one step: a home is never seen without it."""
+        new = f"{os.path.dirname(upper)}/home"
+        os.mkdir(new, 0o755)
+        os.rename(upper, f"{new}/diff")
+        try:
+            os.rename(new, home)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(home), exist_ok=True)
+            os.rename(new, home)
 
     def ensure_dir(self, layer_id: str, fetch: Callable[[LayerInfo], None] | None = None) -> str:
         """The layer's directory, extracted from its blob if need be; many callers, one extraction.
@@ -181,7 +207,7 @@ class LayerStore:
         ``fetch`` must put a blob into the content store (and ``register_blob`` it if it is new).
         """
         path = self.dir(layer_id)
-        if os.path.isdir(path):
+        if self.has_dir(layer_id):
             return path
         with self.locks.hold(f"layer-{layer_id}"):
             if os.path.isdir(path):
@@ -235,7 +261,12 @@ class LayerStore:
 
         def change(info: LayerInfo) -> LayerInfo:
             if diff_id is not None and info.diff_id is not None and diff_id != info.diff_id:
-                raise StoreError(f"layer {layer_id} has diffID {info.diff_id}, not {diff_id}")
+                if os.path.isdir(self.dir(layer_id)) or layer_id.startswith("p"):
+                    raise StoreError(
+                        f"layer {layer_id} has diffID {info.diff_id}, not {diff_id}: it was changed on disk",
+                        hint="`lapstrake fsck --repair` removes what is damaged",
+                    )
+                info = LayerInfo(layer_id)  # made anew: what was known is about other bytes
             blobs = (*(b for b in info.blobs if b.digest != blob.digest), blob)
             known = (*info.sources, *(s for s in more if s not in info.sources))
             return replace(info, diff_id=info.diff_id or diff_id, blobs=blobs, sources=known)
@@ -249,25 +280,35 @@ class LayerStore:
         self.index.delete(NAMESPACE, layer_id)
         self._discard(self._home(layer_id))
 
-    def sweep(self, *, limit: int = 0) -> int:
-        """Delete the trash and what killed processes left; how many trees.  Not in a build's path."""
-        active = f"{self.root}/active"
-        for name in _names(active):
+    def sweep(self, stop: Callable[[], bool] | None = None) -> int:
+        """Delete the trash and what killed processes left; how many trees.  Not in a build's path.
+
+        Safe beside any number of builds.  ``stop`` is asked now and then; what is left waits for the
+        next time."""
+        for name in self.leftovers():
             lock = self.locks.try_hold(f"active-{name}")
             if lock is not None:
                 with lock:
-                    self._discard(f"{active}/{name}")
+                    self._discard(f"{self.root}/active/{name}")
         done = 0
         for name in _names(f"{self.root}/trash"):
+            if stop is not None and stop():
+                break
             lock = self.locks.try_hold(f"trash-{name}")
             if lock is None:
                 continue
             with lock:
-                self._remove(f"{self.root}/trash/{name}")
+                self._remove(f"{self.root}/trash/{name}", stop)
             done += 1
-            if limit and done >= limit:
-                break
         return done
+
+    def leftovers(self) -> list[str]:
+        """Scratch directories whose owner is gone."""
+        return [n for n in _names(f"{self.root}/active") if not self.locks.held(f"active-{n}")]
+
+    def _keep(self, layer_id: str) -> None:
+        if self.lease is not None:
+            self.lease.add(layer_id)
 
     def _discard(self, path: str) -> None:
         trash = f"{self.root}/trash"

@@ -79,9 +79,42 @@ class KeyLocks:
         """The key's exclusive lock if it is free."""
         return self._take(key, _LOCK_EX, False, None)
 
+    def held(self, key: str) -> bool:
+        """Whether anybody holds the key just now."""
+        import fcntl
+
+        try:
+            fd = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, _LOCK_EX | _LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+
+    def leftovers(self) -> list[str]:
+        """Lock files nobody holds: of killed processes."""
+        try:
+            return [n for n in os.listdir(self.root) if not self.held(n)]
+        except FileNotFoundError:
+            return []
+
+    def sweep(self) -> int:
+        """Remove the lock files of killed processes; how many."""
+        done = 0
+        for name in self.leftovers():
+            lock = self._take(name, _LOCK_EX, False, None)  # a name is its own key: see ``path``
+            if lock is not None:
+                lock.release()
+                done += 1
+        return done
+
     def path(self, key: str) -> str:
         """The lock file's path."""
-        if 0 < len(key) <= 200 and _SAFE.issuperset(key):
+        if 0 < len(key) <= 200 and _SAFE.issuperset(key):  # a hash, as below, names itself
             return f"{self.root}/{key}"
         import hashlib
 
@@ -97,6 +130,10 @@ class KeyLocks:
             except FileNotFoundError:
                 os.makedirs(self.root, exist_ok=True)
                 continue
+            except OSError as e:
+                from .failures import cannot_write
+
+                raise cannot_write(os.path.dirname(self.root), e) from e
             try:
                 if not _wait(fcntl, fd, kind, wait, cancel):
                     os.close(fd)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def remove_tree(path: str) -> None:
-    """Delete ``path`` and all below it.  Nothing there is fine; what can't be deleted is left.
+def remove_tree(path: str, stop: Callable[[], bool] | None = None) -> None:
+    """Delete ``path`` and all below it.  Nothing there is fine; what can't be deleted is left, and so
+    is the rest once ``stop`` says so (asked once a directory).
 
     Deep trees are flattened first-level by first-level, so neither descriptors nor the stack run out.
     """
@@ -24,7 +29,7 @@ def remove_tree(path: str) -> None:
     except OSError:
         return
     try:
-        _empty(root)
+        _empty(root, stop)
     finally:
         os.close(root)
     try:
@@ -33,10 +38,10 @@ def remove_tree(path: str) -> None:
         pass
 
 
-def _empty(root: int) -> None:
+def _empty(root: int, stop: Callable[[], bool] | None) -> None:
     serial = 0
     pending = _clear_files(root)
-    while pending:
+    while pending and not (stop is not None and stop()):
         name = pending.pop()
         fd = _open_owned(root, name)
         if fd < 0:
