@@ -52,6 +52,7 @@ class Entry(Value):
     ``whiteout``: the path is deleted; ``opaque``: a directory that hides the lower one's content.
     ``hardlink``: path of the earlier entry this one is a link to.
     ``tree``/``source``: where a regular file's content is read from.
+    ``pax``: further PAX records, verbatim.
     """
 
     path: str
@@ -62,3 +63,4 @@ class Entry(Value):
     tree: Tree | None = None
     source: str = ""
     data: bytes | None = None  # content given inline (heredocs, secrets never)
+    pax: tuple[tuple[str, bytes], ...] = ()

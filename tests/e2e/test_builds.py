@@ -26,8 +26,6 @@ def test_several_outputs_of_one_build(lap, context, tmp_path):
         "outputs",
         "--label",
         "x=y",
-        "--iidfile",
-        tmp_path / "iid",
         "--metadata-file",
         tmp_path / "metadata",
         "-o",
@@ -51,8 +49,12 @@ def test_several_outputs_of_one_build(lap, context, tmp_path):
     with tarfile.open(plain) as tar:
         assert tar.extractfile("a").read() == b"a"
     assert (tmp_path / "files" / "a").read_text() == "a"
-    assert (tmp_path / "iid").read_text().startswith("sha256:")
-    assert json.loads((tmp_path / "metadata").read_text())["containerimage.digest"].startswith("sha256:")
+    metadata = json.loads((tmp_path / "metadata").read_text())
+    assert metadata["containerimage.digest"].startswith("sha256:")
+    lap("build", directory, "--label", "x=y", "--iidfile", tmp_path / "iid", "-o", f"type=oci,dest={archive}")
+    assert (tmp_path / "iid").read_text() == metadata["containerimage.config.digest"]
+    refused = lap("build", directory, "--iidfile", tmp_path / "iid", "-o", tmp_path / "files", check=False)
+    assert "local and tar exporters are incompatible with image ID file" in refused.stderr
 
 
 def test_the_image_is_the_same_each_time(lap, context, tmp_path, bases):

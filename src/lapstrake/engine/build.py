@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 
 from ..errors import BuildError, UsageError
-from ..events import VertexDone, VertexFailed, VertexStarted, Warned
+from ..events import Warned
 from ..oci.platform import Platform, host_platform
 from ..solver.cancel import CancelToken
 from ..values import Value
 from .engine import Engine
+from .steps import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
     from ..config import Settings
     from ..dockerfile.instructions import Dockerfile
     from ..events import EventSink
-    from ..export.base import BuiltImage, BuiltResult
     from ..plan.lower import Plan
     from ..plan.request import BuildRequest
-    from ..solver.ports import Record
     from ..solver.solve import Solver
-    from ..worker.local import LocalWorker
-    from .assemble import Packer
     from .contexts import Inputs
     from .joint import Shared
 
@@ -55,29 +51,6 @@ def run_build(
         return Build(engine, request, emit, cancel).run()
 
 
-class _Step:
-    """An internal step on the display: ``with _Step(…)``."""
-
-    def __init__(self, emit: EventSink, name: str) -> None:
-        from hashlib import sha256
-
-        self.emit = emit
-        self.name = name
-        self.digest = "sha256:" + sha256(name.encode()).hexdigest()
-
-    def __enter__(self) -> _Step:
-        self.emit(VertexStarted(self.digest, self.name, time.time()))
-        return self
-
-    def __exit__(self, kind: object, exc: BaseException | None, tb: object) -> None:
-        now = time.time()
-        if exc is None:
-            self.emit(VertexDone(self.digest, self.name, now))
-        else:
-            message = exc.message if isinstance(exc, BuildError) else str(exc)
-            self.emit(VertexFailed(self.digest, self.name, now, message))
-
-
 class Build:
     """The state of one build."""
 
@@ -104,11 +77,12 @@ class Build:
     def prepare(self, shared: Shared) -> None:
         """Everything before the first step runs: read the inputs, plan each platform, lint."""
         from .contexts import open_inputs
+        from .export import Export
 
-        self.outputs = self._outputs()
         inputs, dockerfile = self._load(open_inputs)
         self.worker = shared.worker_for(self)
         self.inputs, context = shared.adopt(inputs, self.worker)
+        self.exporting = Export(self)
         self.plans = self._plan(dockerfile, self.inputs, context, shared)
         self._lint(
             dockerfile,
@@ -117,9 +91,9 @@ class Build:
             self._definition,
         )
 
-    def step(self, text: str) -> _Step:
+    def step(self, text: str) -> Step:
         """An internal step, under the build's name when there are several."""
-        return _Step(self.emit, text.replace("[internal]", f"[{self.name} internal]") if self.name else text)
+        return Step(self.emit, text.replace("[internal]", f"[{self.name} internal]") if self.name else text)
 
     def secrets(self) -> Any:
         """The request's secrets, read when a step asks."""
@@ -231,10 +205,6 @@ class Build:
 
     # -- solve ------------------------------------------------------------------
 
-    def forms(self) -> list[Any]:
-        """The forms of image bytes that the outputs need."""
-        return _forms(self.outputs, self.epoch)
-
     def scope(self) -> str:
         """What makes two builds "the same build again"."""
         where = (
@@ -246,102 +216,22 @@ class Build:
 
     # -- export -----------------------------------------------------------------
 
-    def _outputs(self) -> list[Any]:
-        from ..export.options import check_outputs
-        from ..plan.request import OutputSpec
-
-        outputs = list(self.request.outputs)
-        check_outputs(outputs)
-        if not outputs:
-            outputs = [OutputSpec("image", "", ())]
-        return outputs
-
-    def export(self, solver: Solver, packers: dict[Any, Packer]) -> BuildResult:
+    def export(self, solver: Solver) -> BuildResult:
         """Join what was solved, prepare every output, then commit them."""
         from .contexts import save_stat_caches
 
-        result = self._export(solver, packers)
+        exported = self.exporting.finish(solver.records)
         save_stat_caches(self.engine, self.inputs.contexts)
-        return result
-
-    def _export(self, solver: Solver, packers: dict[Any, Packer]) -> BuildResult:
-        from ..export.base import ExportEnv
-        from ..export.open import open_exporter
-
-        exporters = []
-        metadata: dict[str, Any] = {}
-        result: BuiltResult | None = None
-        env = ExportEnv(
-            content=self.engine.content, index=self.engine.index, cwd=os.getcwd(), client=self.engine.client,
-            fetch=self._fetch, stdout=_stdout(), search=tuple(self.engine.settings.environ.get("PATH", "").split(":")),
-            allow_delete="buildx.local.delete" in self.request.allow, note=self._note,
-        )  # fmt: skip
-        results: dict[Any, BuiltResult] = {}
-        done: list[Any] = []
-        try:
-            for spec in self.outputs:
-                form = _form_of(spec, self.epoch)
-                if form not in results:
-                    results[form] = self._join(solver.records, packers.get(form), form)
-                result = results[form]
-                if spec.type == "cacheonly":
-                    continue
-                exporter = open_exporter(spec, self.request.tags, env)
-                exporters.append(exporter)
-                with _Step(
-                    self.emit,
-                    (f"[{self.name}] " if self.name else "") + "exporting to " + _export_name(spec.type),
-                ):
-                    exporter.prepare(result)
-            for exporter in exporters:
-                metadata.update(exporter.commit() or {})
-                done.append(exporter)
-        except BaseException:
-            for exporter in exporters:
-                if exporter not in done:
-                    exporter.abort()
-            raise
-        if result is None:
-            raise UsageError("no output")
-        single = len(result.images) == 1
+        digest = config = ""
+        if exported.result is not None:
+            digest = exported.result.descriptor.digest
+            images = exported.result.images
+            config = images[0].config_digest if len(images) == 1 else ""
         skipped = self.plans[0].skipped
         return BuildResult(
-            result.descriptor.digest, result.images[0].config_digest if single else "", metadata, self.request.tags,
-            tuple(self.warnings), skipped, solver.ran, solver.hits, _summary(skipped),
+            digest, config, exported.metadata, self.request.tags, tuple(self.warnings), skipped, solver.ran, solver.hits,
+            _summary(skipped),
         )  # fmt: skip
-
-    def _join(self, records: dict[str, Record], packer: Any, form: Any) -> BuiltResult:
-        from ..export.join import assemble_result
-        from ..values import replace
-        from .assemble import Packer, assemble
-
-        packer = packer or Packer(self.worker, form)
-        images: list[BuiltImage] = []
-        for plan in self.plans:
-            record = records.get(plan.target.digest) if plan.target is not None else None
-            files_only = form is FILES
-            image = _files_image(plan) if files_only else assemble(plan, record, records, packer, self.epoch)
-            images.append(
-                replace(image, rootfs=_LazyView(self.worker, record.layers if record is not None else ()))
-            )
-        multi = dict(self.request.build_args).get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true")
-        notes = [] if form is FILES else form.annotations
-        return assemble_result(
-            images, oci=form is FILES or form.oci, force_index=multi, created=self.epoch,
-            annotations=[(a.key, a.value) for a in notes if a.level == "index"],
-            descriptor_annotations=[(a.key, a.value) for a in notes if a.level == "index-descriptor"],
-        )  # fmt: skip
-
-    def _note(self, text: str) -> None:
-        self.emit(Warned("", text))
-
-    def _fetch(self, desc: Any, repo: str) -> None:
-        from ..oci import reference
-
-        if self.engine.content.has(desc.digest):
-            return
-        with self.engine.content.writer(desc.digest, desc.size) as out:
-            self.engine.client().fetch_blob(reference.parse(repo), desc, out.write)
 
 
 def _summary(skipped: tuple[str, ...]) -> str:
@@ -350,63 +240,6 @@ def _summary(skipped: tuple[str, ...]) -> str:
         return ""
     plural = "s" if len(skipped) > 1 else ""
     return f"stage{plural} {', '.join(skipped)} not needed by the target: not run"
-
-
-FILES = "files"  # outputs that need no image bytes: local, tar, cacheonly
-
-
-def _form_of(spec: Any, epoch: int | None) -> Any:
-    from ..export.options import attributes, form_options
-    from ..values import replace
-
-    if spec.type in ("local", "tar", "cacheonly"):
-        return FILES
-    form = form_options(attributes(spec))
-    if form.epoch is None and not form.epoch_cleared and epoch is not None:
-        form = replace(form, epoch=epoch)
-    return form
-
-
-def _forms(outputs: list[Any], epoch: int | None) -> list[Any]:
-    return list(dict.fromkeys(f for f in (_form_of(s, epoch) for s in outputs) if f is not FILES))
-
-
-def _files_image(plan: Plan) -> BuiltImage:
-    """An image without layers: what a local or tar export needs to know."""
-    from ..export.join import assemble_image
-
-    return assemble_image(
-        {
-            "os": plan.platform.os,
-            "architecture": plan.platform.arch,
-            "variant": plan.platform.variant,
-            "rootfs": {"diff_ids": []},
-        },
-        [],
-    )
-
-
-class _LazyView:
-    """The merged tree, opened only when an exporter looks."""
-
-    def __init__(self, worker: LocalWorker, layers: tuple[str, ...]) -> None:
-        self._worker = worker
-        self._layers = layers
-        self._view: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        if self._view is None:
-            self._view = self._worker.view(self._layers)
-        return getattr(self._view, name)
-
-
-def _export_name(kind: str) -> str:
-    return {
-        "local": "client directory",
-        "tar": "client tarball",
-        "oci": "oci image format",
-        "docker": "docker image format",
-    }.get(kind, "image")
 
 
 COMMON_IMAGES = ("alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora")
@@ -426,9 +259,3 @@ def _shown(name: str) -> str:
         return str(reference.parse(name).full)
     except BuildError:
         return name
-
-
-def _stdout() -> Any:
-    import sys
-
-    return sys.stdout.buffer

@@ -112,7 +112,8 @@ def find(content: ContentStore, index: Index, name: str) -> StoredImage:
 
 
 def inspect(settings: Settings, name: str, platform: Platform | None = None) -> dict[str, Any]:
-    """Descriptor, manifest(s) and config(s) of one image, as stored."""
+    """Descriptor, manifest(s) and config(s) of one image, as stored; ``Size``: bytes of all it refers to,
+    each once, in the platforms shown."""
     from ..oci import codec, manifest
 
     content, index = _stores(settings)
@@ -135,7 +136,7 @@ def inspect(settings: Settings, name: str, platform: Platform | None = None) -> 
             if platform is not None
             else [d for d in top.manifests if not is_attestation(d)]
         )
-    images = []
+    images: list[dict[str, Any]] = []
     for desc in entries:
         doc = codec.loads(content.read(desc.digest), "manifest")
         config = codec.loads(content.read(str(doc["config"]["digest"])), "image config")
@@ -148,7 +149,12 @@ def inspect(settings: Settings, name: str, platform: Platform | None = None) -> 
             }
         )
     out["images"] = images
+    out["Size"] = sum({d["digest"]: int(d["size"]) for i in images for d in _parts(i["manifest"])}.values())
     return out
+
+
+def _parts(doc: dict[str, Any]) -> list[dict[str, Any]]:
+    return [doc["config"], *(doc.get("layers") or ())]
 
 
 def remove(settings: Settings, names: Sequence[str]) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from ..values import Value, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from ..config import Settings
     from ..events import EventSink
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from .build import Build, BuildResult
     from .contexts import Inputs
     from .engine import Engine
+    from .pack import Packer, PackForm
 
 LINK = "target:"
 
@@ -149,30 +149,25 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
 def solve(builds: Sequence[Build], engine: Engine, emit: EventSink, cancel: CancelToken) -> list[BuildResult]:
     """Solve what all builds have planned, then export each."""
     from ..solver.solve import Solver
-    from .assemble import Packer
     from .cache import LocalCache
 
     worker = builds[0].worker
     cache = LocalCache(engine.index, worker.usable, time.time)
     crew = worker if len(builds) == 1 else _Crew(builds)
     solver = Solver(crew, cache, emit, cancel, clock=time.time, lock=_lock(engine, cancel))
-    packers: dict[Any, Packer] = {}
-    wanted: dict[str, list[Packer]] = {}
+    packers: dict[PackForm, Packer] = {}
     for build in builds:
-        for form in build.forms():
-            packer = packers.setdefault(form, Packer(worker, form))
-            for v in (v for p in build.plans for v in p.layer_vertices):
-                wanted.setdefault(v.digest, []).append(packer)
+        build.exporting.begin(build.plans, packers)
 
-    def on_done(vertex: Any, record: Record) -> None:
-        for packer in wanted.get(vertex.digest, ()):
-            packer.start(record.layers[-1])
+    def on_done(vertex: Vertex, record: Record) -> None:
+        for build in builds:
+            build.exporting.on_done(vertex, record)
 
     solver.on_done = on_done
     solver.why = _why(builds, engine, worker)
     try:
         solver.solve([p.target for b in builds for p in b.plans if p.target is not None])
-        return [b.export(solver, packers) for b in builds]
+        return [b.export(solver) for b in builds]
     finally:
         for packer in packers.values():
             packer.join()

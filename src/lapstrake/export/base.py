@@ -117,6 +117,7 @@ class ExportEnv(Value):
     allow_delete: bool = False
     search: tuple[str, ...] = ()
     note: Callable[[str], None] | None = None
+    tmp: str = "/tmp"
 
 
 class ResultBlobs:

@@ -28,7 +28,7 @@ class Annotation(Value):
 
 
 class FormOptions(Value):
-    """What the bytes of an image look like."""
+    """What the bytes of an image look like.  ``layers``: which of them are merged (see ``layers_of``)."""
 
     oci: bool = True
     oci_artifact: bool = True
@@ -41,6 +41,7 @@ class FormOptions(Value):
     epoch_cleared: bool = False
     attestation_inline: bool = True
     annotations: tuple[Annotation, ...] = ()
+    layers: str = "all"
 
 
 class ImageOptions(Value):
@@ -132,6 +133,17 @@ def annotations_of(attrs: dict[str, str]) -> tuple[Annotation, ...]:
     return tuple(out)
 
 
+def layers_of(text: str) -> str:
+    """``all``, ``stage``, ``squash``, ``squash-above-base`` or the most layers there may be."""
+    if text in ("all", "stage", "squash", "squash-above-base") or (
+        text.isdecimal() and 0 < int(text) < 10_000
+    ):
+        return text
+    raise UsageError(
+        f'invalid value "{text}" for layers', hint="use all, stage, squash, squash-above-base or a number"
+    )
+
+
 def form_options(attrs: dict[str, str]) -> FormOptions:
     """The image form, with its conflicts refused."""
     oci = flag(attrs, "oci-mediatypes", True)
@@ -153,6 +165,7 @@ def form_options(attrs: dict[str, str]) -> FormOptions:
     return FormOptions(
         oci, artifact, compression, _level(attrs, compression), flag(attrs, "force-compression", False),
         flag(attrs, "prefer-nondist-layers", False), rewrite, epoch, cleared, flag(attrs, "attestation-inline", True), annotations,
+        layers_of(attrs.get("layers", "all")),
     )  # fmt: skip
 
 

@@ -35,12 +35,13 @@ _QUEUED = 4
 
 
 class PackResult(Value):
-    """A packed layer."""
+    """A packed layer.  ``annotations``: what its descriptor must carry (estargz)."""
 
     diff_id: str
     digest: str
     size: int
     uncompressed_size: int
+    annotations: tuple[tuple[str, str], ...] = ()
 
 
 # -- compressing -------------------------------------------------------------------------------
@@ -180,6 +181,19 @@ def pack(
     return PackResult(digest if plain else f"sha256:{raw.hexdigest()}", digest, int(writer.size), total)
 
 
+def repack(
+    source: Stream, writer: Sink, compression: str = GZIP, level: int | None = None, diff_id: str = ""
+) -> PackResult:
+    """The tar in ``source`` compressed another way.  StoreError when it isn't the tar of ``diff_id``."""
+    plain = HashingReader(decompressor(source))
+    with _Behind(Compressor(compression, level), writer) as behind:
+        while block := plain.read(BLOCK_SIZE):
+            behind.put(block)
+    if diff_id and plain.digest != diff_id:
+        raise StoreError(f"a layer that should have diffID {diff_id} has {plain.digest}")
+    return PackResult(plain.digest, str(writer.digest), int(writer.size), plain.size)
+
+
 class _Behind:
     """A thread that compresses and writes what is put, at most a few blocks behind."""
 
@@ -193,8 +207,9 @@ class _Behind:
         self._writer = writer
         self._thread = threading.Thread(target=self._run, name="compress", daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Behind:
         self._thread.start()
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
         if kind is not None and self._error is None:

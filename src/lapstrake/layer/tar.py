@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ..tree import Entry
 
+    Pax = tuple[tuple[str, bytes], ...]
+
     class Stream(Protocol):
         def read(self, n: int, /) -> bytes: ...
 
@@ -90,9 +92,11 @@ def _split(name: bytes) -> tuple[bytes, bytes] | None:
     return name[:at], name[at + 1 :]
 
 
-def _slow_header(name: bytes, node: Node, kind: bytes, size: int, mtime: int, link: bytes) -> bytes:
+def _slow_header(
+    name: bytes, node: Node, kind: bytes, size: int, mtime: int, link: bytes, pax: Pax = ()
+) -> bytes:
     """A header whose values may not fit: what doesn't goes into a PAX header before it."""
-    records: dict[str, bytes] = {}
+    records: dict[str, bytes] = dict(pax)
     prefix, short = b"", name
     if not name.isascii():
         records["path"] = name
@@ -134,6 +138,11 @@ def _slow_header(name: bytes, node: Node, kind: bytes, size: int, mtime: int, li
 
 def _ascii(raw: bytes) -> bytes:
     return raw if raw.isascii() else bytes(c for c in raw if c < 128) or b"_"
+
+
+def header_block(name: bytes, size: int) -> bytes:
+    """The header of a plain file of root's, dated 1970."""
+    return _header(name, _field(0o444, 0, 0, size, 0), b"0")
 
 
 class _Sink:
@@ -192,6 +201,7 @@ def write(
         if (
             len(name) <= 100
             and not node.xattrs
+            and not e.pax
             and kind in b"05"
             and size <= _MAX_SIZE
             and 0 <= mtime <= _MAX_SIZE
@@ -201,7 +211,7 @@ def write(
         ):
             add(_header(name, _field(node.mode, node.uid, node.gid, size, mtime), kind))
         else:
-            add(_slow_header(name, node, kind, size, mtime, link))
+            add(_slow_header(name, node, kind, size, mtime, link, e.pax))
         if size:
             _content(e, size, sink)
         elif e.opaque:
@@ -341,7 +351,8 @@ def _text(field: bytes) -> str:
     return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
-def _pax(data: bytes, into: dict[str, bytes]) -> None:
+def parse_pax(data: bytes, into: dict[str, bytes]) -> None:
+    """The records of a PAX header's body, added to ``into``."""
     at, end = 0, len(data)
     while at < end:
         space = data.find(b" ", at, at + 20)
@@ -397,9 +408,9 @@ def read(stream: Stream) -> Iterator[tuple[TarHeader, EntryReader]]:
         if kind in b"xgLK":
             data = _long(stream, size)
             if kind == b"x":
-                _pax(data, pax)
+                parse_pax(data, pax)
             elif kind == b"g":
-                _pax(data, shared)
+                parse_pax(data, shared)
             else:
                 pax["path" if kind == b"L" else "linkpath"] = data.split(b"\0", 1)[0]
             continue
@@ -411,6 +422,15 @@ def read(stream: Stream) -> Iterator[tuple[TarHeader, EntryReader]]:
         reader = EntryReader(stream, header.size)
         yield header, reader
         reader.skip()
+
+
+def parse_block(block: bytes, pax: dict[str, bytes]) -> tuple[bytes, int, TarHeader | None]:
+    """(type, size, entry) of one header; None for extension headers and notes of other vendors."""
+    _checked(block)
+    kind, size = block[156:157], _number(block[124:136])
+    if size < 0:
+        raise StoreError("the tar has a file of negative size")
+    return kind, size, None if kind in b"xgLK" else _parse(block, kind, size, pax)
 
 
 def _parse(block: bytes, kind: bytes, size: int, pax: dict[str, bytes]) -> TarHeader | None:

@@ -35,13 +35,15 @@ NAMESPACE = "layer"
 
 
 class LayerBlob(Value):
-    """One packed form of a layer.  ``level``: the compressor's, None for one we pulled."""
+    """One packed form of a layer.  ``level``: the compressor's, None for one we pulled.
+    ``annotations``: what its descriptor must carry (estargz)."""
 
     media_type: str
     digest: str
     size: int
     compression: str = "gzip"
     level: int | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
 
 
 class LayerInfo(Value):
@@ -63,6 +65,7 @@ class LayerInfo(Value):
                 "size": b.size,
                 "compression": b.compression,
                 "level": b.level,
+                **({"annotations": dict(b.annotations)} if b.annotations else {}),
             }
             for b in self.blobs
         ]
@@ -81,8 +84,7 @@ class LayerInfo(Value):
         """From the index's form."""
         d = loads(data)
         blobs = tuple(
-            LayerBlob(b["media_type"], b["digest"], b["size"], b["compression"], b["level"])
-            for b in d["blobs"]
+            LayerBlob(**{**b, "annotations": tuple(b.get("annotations", {}).items())}) for b in d["blobs"]
         )
         return cls(d["id"], d["diff_id"], blobs, d["size"], tuple(d["sources"]))
 
