@@ -215,10 +215,10 @@ def _outputs(args: Parsed, annotations: tuple[AnnotationSpec, ...]) -> tuple[Out
         ]
     if args.flag("load") and not any(o.type == "docker" and not o.dest for o in out):
         out.append(OutputSpec("docker"))
-    if args.flag("rewrite-timestamp"):
+    for key, value in _every_image(args):
         out = out or [OutputSpec("image")]
         out = [
-            OutputSpec(o.type, o.dest, _with(o.attrs, "rewrite-timestamp", "true"))
+            OutputSpec(o.type, o.dest, _with(o.attrs, key, o.get(key) or value))
             if o.type in IMAGE_OUTPUTS
             else o
             for o in out
@@ -230,6 +230,20 @@ def _outputs(args: Parsed, annotations: tuple[AnnotationSpec, ...]) -> tuple[Out
         out[out.index(o)] = OutputSpec(o.type, o.dest, attrs)
     _check_outputs(out, args)
     return tuple(out)
+
+
+def _every_image(args: Parsed) -> list[tuple[str, str]]:
+    """Attributes that flags of their own give to every image output which does not have them."""
+    out = []
+    if args.flag("rewrite-timestamp"):
+        out.append(("rewrite-timestamp", "true"))
+    how = args.text("layers")
+    if how:  # buildah's --layers=false means one layer above the base
+        how = {"true": "all", "false": "squash-above-base"}.get(how.lower(), how)
+        from ..export.options import layers_of
+
+        out.append(("layers", layers_of(how)))
+    return out
 
 
 def _with(attrs: tuple[tuple[str, str], ...], key: str, value: str) -> tuple[tuple[str, str], ...]:
