@@ -14,8 +14,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .registry.files import RegistryFiles
+
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 _MAX_CONFIG = 1 << 20
+
+
+class RegistryAccess(Value):
+    """What the command line says of registries: ``--authfile --creds --cert-dir --tls-verify``.
+
+    ``creds``: (registry, user, password), for that registry only.
+    """
+
+    authfile: str = ""
+    creds: tuple[tuple[str, str, str], ...] = ()
+    cert_dir: str = ""
+    tls_verify: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"RegistryAccess(authfile={self.authfile!r})"  # creds are secret
 
 
 class Settings(Value):
@@ -50,6 +67,7 @@ class Settings(Value):
     home: str = ""
     uid: int = 0
     environ: Mapping[str, str] = {}
+    access: RegistryAccess = RegistryAccess()
 
     def __repr__(self) -> str:
         return f"Settings(root={self.root!r}, config_path={self.config_path!r})"  # environ may hold secrets
@@ -173,3 +191,58 @@ def _proxies(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         if value:
             out.append((name, value))
     return tuple(out)
+
+
+def registry_files(settings: Settings) -> RegistryFiles:
+    """Where docker, containers and dockerd keep what they know of registries; for the first network use."""
+    from .registry.config import Proxies
+    from .registry.files import RegistryFiles
+
+    env, home, access = settings.environ, settings.home, settings.access
+    user = os.path.join(env.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "containers")
+    system = "/etc/containers"
+    mine = os.path.join(user, "registries.conf")
+    confs: tuple[str, ...] = (
+        mine if os.path.exists(mine) else f"{system}/registries.conf",
+        f"{system}/registries.conf.d",
+        os.path.join(user, "registries.conf.d"),
+    )
+    if only := env.get("CONTAINERS_REGISTRIES_CONF", ""):
+        confs = (only,)
+    proxies = dict(settings.proxies)
+    everywhere = proxies.get("ALL_PROXY", "")
+    containers = _table(settings.config, "containers", settings.config_path)
+    return RegistryFiles(
+        registries_conf=confs,
+        daemon_json=("/etc/docker/daemon.json", os.path.join(os.path.dirname(user), "docker/daemon.json")),
+        auth_files=_auth_files(settings, user),
+        certs_dirs=(
+            "/etc/docker/certs.d", f"{system}/certs.d", os.path.join(user, "certs.d"),
+            os.path.join(os.path.dirname(user), "docker/certs.d"),
+        ),
+        cert_dir=access.cert_dir,
+        ca_bundle=env.get("SSL_CERT_FILE", "") or env.get("REQUESTS_CA_BUNDLE", ""),
+        proxies=Proxies(
+            proxies.get("HTTP_PROXY", everywhere), proxies.get("HTTPS_PROXY", everywhere), proxies.get("NO_PROXY", "")
+        ),
+        tls_verify=access.tls_verify,
+        creds=access.creds,
+        short_names=containers.get("short-names") is True,
+        helper_path=env.get("PATH", ""),
+    )  # fmt: skip
+
+
+def _auth_files(settings: Settings, user: str) -> tuple[str, ...]:
+    """Files of config.json's shape, the most deliberate first; ``--authfile`` alone when it is given."""
+    env = settings.environ
+    if settings.access.authfile:
+        return (settings.access.authfile,)
+    runtime = env.get("XDG_RUNTIME_DIR", "") or f"/run/containers/{settings.uid}"
+    inside = "containers/auth.json" if env.get("XDG_RUNTIME_DIR") else "auth.json"
+    paths = (
+        env.get("REGISTRY_AUTH_FILE", ""),
+        os.path.join(settings.docker_config, "config.json") if settings.docker_config else "",
+        os.path.join(runtime, inside),
+        os.path.join(user, "auth.json"),
+    )
+    return tuple(p for p in paths if p)

@@ -51,8 +51,8 @@ def other():
         yield s
 
 
-def client(server, *, backoff=(0.01,) * 4, **kw):
-    config = parse({server.host: {"http": True}})
+def client(server, *, backoff=(0.01,) * 4, realms=("127.0.0.2",), **kw):
+    config = parse({server.host: {"http": True, "realms": list(realms)}})
     c = Client(replace(config, backoff=backoff, timeout=5), Auth(**kw))
     OPEN.append(c)
     return c

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 TYPE_CHECKING = False
@@ -39,7 +40,8 @@ class Engine:
         self.layers = LayerStore(self.root, self.content, self.index, unpack=unpack, lease=self.lease)
         self._closers: list[Callable[[], None]] = []
         self.images = ImageSource(self.content, self.index, self.client)
-        self._client: Client | None = None
+        self._clients: dict[str, Client] = {}
+        self._client_lock = threading.Lock()
         self._executor: Executor | None = None
         self._snapshotter: Snapshotter | None = None
         self.network_wanted = "default"
@@ -51,16 +53,17 @@ class Engine:
         self.close()
 
     def client(self, host: str = "", insecure: bool = False) -> Client:
-        """The registry client, made on first use."""
-        if self._client is None:
-            from ..registry.auth import Auth
-            from ..registry.client import Client
-            from ..registry.config import parse
+        """The registry client, made on first use.  ``insecure``: one that is lax with ``host`` (registry.insecure)."""
+        lax = host if insecure else ""
+        with self._client_lock:
+            client = self._clients.get(lax)
+            if client is None:
+                from .network import open_client
 
-            self._client = Client(
-                parse(self.settings.registry), Auth(docker_config=self.settings.docker_config)
-            )
-        return self._client
+                auth = self._clients[""].auth if "" in self._clients else None
+                client = open_client(self.settings, lax, auth)
+                self._clients[lax] = client
+        return client
 
     def executor(self) -> Executor:
         """The sandbox, chosen once."""
@@ -101,9 +104,8 @@ class Engine:
         if self._executor is not None:
             self._executor.close()
             self._executor = None
-        close = getattr(self._client, "close", None)
-        if close is not None:
-            close()
+        for client in self._clients.values():
+            client.close()
         for closer in reversed(self._closers):
             closer()
         self._closers = []

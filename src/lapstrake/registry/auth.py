@@ -10,6 +10,7 @@ import threading
 
 from ..errors import ResolveError
 from ..values import Value, replace
+from . import realms
 from .config import Host, hostname
 from .transport import Request, Transport, origin, shown
 
@@ -110,7 +111,8 @@ class Auth:
         self._explicit = {_key(k): v for k, v in (explicit or {}).items()}
         self._helper_path = helper_path
         self._client_id = client_id
-        self._docs: list[dict[str, Any]] | None = None
+        self._docs: list[tuple[str, dict[str, Any]]] | None = None
+        self._sources: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._found: dict[tuple[str, str], Credentials | None] = {}
@@ -127,16 +129,27 @@ class Auth:
             if key in self._found:
                 return self._found[key]
             if self._docs is None:
-                self._docs = [doc for path in self._files if (doc := self._load(path))]
+                self._docs = [(path, doc) for path in self._files if (doc := self._load(path))]
             docs = self._docs
-        found = self._explicit.get(_key(registry))
-        for doc in docs if found is None else ():
-            found = self._from_doc(doc, registry, repository)
+        found, source = self._explicit.get(_key(registry)), "the command line"
+        for path, doc in docs if found is None else ():
+            found, where = self._from_doc(doc, registry, repository)
+            source = f"{where} in {path}"
             if found is not None:
                 break
         with self._lock:
             self._found[key] = found
+            self._sources[key] = source if found is not None else ""
         return found
+
+    def source(self, registry: str, repository: str = "") -> str:
+        """Where the credentials come from, for people; empty when there are none."""
+        self.credentials(registry, repository)
+        return self._sources[registry, repository]
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     def _load(self, path: str) -> dict[str, Any]:
         import json
@@ -157,30 +170,33 @@ class Auth:
             return {}
         return doc
 
-    def _from_doc(self, doc: dict[str, Any], registry: str, repository: str) -> Credentials | None:
+    def _from_doc(
+        self, doc: dict[str, Any], registry: str, repository: str
+    ) -> tuple[Credentials | None, str]:
         names = _HUB_NAMES if registry == HUB else (registry,)
         helpers = doc.get("credHelpers")
         auths = doc.get("auths")
-        for helper in (
-            next((helpers[n] for n in names if n in helpers), None) if isinstance(helpers, dict) else None,
-            doc.get("credsStore"),
-        ):
+        by_name = (
+            next((helpers[n] for n in names if n in helpers), None) if isinstance(helpers, dict) else None
+        )
+        for helper, member in ((by_name, "credHelpers"), (doc.get("credsStore"), "credsStore")):
             if isinstance(helper, str) and helper:
                 asked = (helper, _HUB_KEY if registry == HUB else registry)
                 if asked not in self._helped:
                     self._helped[asked] = self._ask_helper(*asked)
                 if (found := self._helped[asked]) is not None:
-                    return found
+                    return found, f"docker-credential-{helper}, from {member}"
         if not isinstance(auths, dict):
-            return None
+            return None, ""
         entries = {_key(k): v for k, v in auths.items() if isinstance(v, dict)}
         path = repository
         while True:
-            entry = entries.get(_key(registry) + (f"/{path}" if path else ""))
+            name = _key(registry) + (f"/{path}" if path else "")
+            entry = entries.get(name)
             if entry is not None and (found := self._from_entry(entry, registry)) is not None:
-                return found
+                return found, f"auths of {name}"
             if not path:
-                return None
+                return None, ""
             path = path.rpartition("/")[0]
 
     def _from_entry(self, entry: dict[str, Any], registry: str) -> Credentials | None:
@@ -303,8 +319,18 @@ class Auth:
 
         if creds is not None and creds.registry_token:
             return f"Bearer {creds.registry_token}", float("inf")
-        realm = _checked_realm(challenge.get("realm"), url)
-        ask = _TokenRequest(transport, _realm_host(host, realm, url), realm, self._client_id)
+        realm = realms.check(challenge.get("realm"), url)
+        if creds is not None and not realms.may_have_credentials(host, realm):
+            name = origin(realm)[1]
+            self._note(
+                f"the credentials for {host.registry} were not sent to {name}, which is not known to belong to it; "
+                f'if it does: [registry."{host.registry}"] realms = ["{name}"]'
+            )
+            creds = None
+        base = Request(
+            "GET", realm, host=_realm_host(host, realm, url), public_only=not transport.is_private(url)
+        )
+        ask = _TokenRequest(transport, base, self._client_id)
         wanted = merge_scopes((*scopes, *challenge.get("scope").split()))
         started = time.monotonic()
         doc = ask.fetch(challenge.get("service"), wanted, creds)
@@ -319,8 +345,8 @@ class Auth:
 class _TokenRequest:
     """Asks a token service, one way or the other."""
 
-    def __init__(self, transport: Transport, host: Host | None, realm: str, client_id: str) -> None:
-        self._transport, self._host, self._realm, self._client_id = transport, host, realm, client_id
+    def __init__(self, transport: Transport, base: Request, client_id: str) -> None:
+        self._transport, self._base, self._client_id = transport, base, client_id
 
     def fetch(self, service: str, scopes: tuple[str, ...], creds: Credentials | None) -> dict[str, Any]:
         """GET, then POST where that is refused; an identity token can only be posted."""
@@ -352,8 +378,9 @@ class _TokenRequest:
         if creds is not None:
             query.append(("account", creds.username))
             headers = (("Authorization", _basic(creds)),)
-        url = self._realm + ("&" if "?" in self._realm else "?") + urlencode(query)
-        return self._read(Request("GET", url, headers, host=self._host))
+        realm = self._base.url
+        url = realm + ("&" if "?" in realm else "?") + urlencode(query)
+        return self._read(replace(self._base, url=url, headers=headers))
 
     def _post(self, service: str, scopes: tuple[str, ...], grant: dict[str, str]) -> dict[str, Any]:
         from urllib.parse import urlencode
@@ -361,9 +388,8 @@ class _TokenRequest:
         form = {**grant, "client_id": self._client_id, "service": service, "scope": " ".join(scopes)}
         headers = (("Content-Type", "application/x-www-form-urlencoded"),)
         # Not redirected: the body holds the password.
-        return self._read(
-            Request("POST", self._realm, headers, urlencode(form).encode(), self._host, follow=False)
-        )
+        body = urlencode(form).encode()
+        return self._read(replace(self._base, method="POST", headers=headers, body=body, follow=False))
 
     def _read(self, request: Request) -> dict[str, Any]:
         from ..oci import codec
@@ -372,7 +398,7 @@ class _TokenRequest:
         with self._transport.open(request) as response:
             if response.status != 200:
                 raise failure_of(response, "failed to fetch a token")
-            return codec.loads(response.read(_MAX_FILE), f"the token from {shown(self._realm)}")
+            return codec.loads(response.read(_MAX_FILE), f"the token from {shown(self._base.url)}")
 
 
 def _basic(creds: Credentials) -> str:
@@ -400,20 +426,9 @@ def _key(name: str) -> str:
     return (HUB if host in _HUB_NAMES else host) + slash + path
 
 
-def _checked_realm(realm: str, url: str) -> str:
-    """A realm that may be asked: http(s), no user part, not less safe than the registry itself."""
-    scheme, _, _ = origin(realm) if realm else ("", "", 0)
-    if not realm or "@" in realm.partition("://")[2].partition("/")[0]:
-        raise ResolveError(f"{shown(url)} names no valid token service", code="UNAUTHORIZED")
-    if scheme == "http" and not url.startswith("http://"):
-        raise ResolveError(
-            f"{shown(url)} names a token service without TLS ({shown(realm)}): refused", code="UNAUTHORIZED"
-        )
-    return realm
-
-
 def _realm_host(host: Host, realm: str, url: str) -> Host:
     """TLS settings for the token service: the registry's CA, its laxness and client key only on the same machine."""
     if hostname(origin(realm)[1]) == hostname(origin(url)[1]):
         return host
-    return replace(host, verify=True, keypair=())
+    name = origin(realm)[1]
+    return replace(host, verify=True, keypair=(), address=name, registry=name, mirror=False)

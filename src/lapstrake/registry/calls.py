@@ -30,8 +30,8 @@ class Call(Value):
 
 
 def repository_on(host: Host, ref: Reference) -> str:
-    """The repository's name as that host knows it: below a mirror's prefix."""
-    return f"{host.prefix}/{ref.repository}" if host.prefix else ref.repository
+    """The repository's name as that host knows it."""
+    return host.repository(ref.repository)
 
 
 def pull_scope(repository: str) -> str:
@@ -79,8 +79,17 @@ class Caller:
         header = self.auth.header(host, call.scopes) if ours else ""
         for _ in range(_AUTH_ROUNDS):
             headers = (*call.headers, ("Authorization", header)) if header else call.headers
+            guarded = not ours and not self.transport.is_private(f"https://{host.address}/")
             response = self.transport.open(
-                Request(call.method, url, headers, call.body, host if ours else None, call.retry)
+                Request(
+                    call.method,
+                    url,
+                    headers,
+                    call.body,
+                    host if ours else None,
+                    call.retry,
+                    public_only=guarded,
+                )
             )
             if response.status != 401 or not ours or origin(response.url) != origin(url):
                 return response

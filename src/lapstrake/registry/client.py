@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .auth import Auth
     from .config import Host, RegistryConfig
+    from .dial import Lookup
 
     R = TypeVar("R")
     Write = Callable[[memoryview | bytes], object]
@@ -43,9 +44,10 @@ _DENIED = "pull access denied, repository does not exist or may require authoriz
 class Client:
     """A registry client, safe to use from several threads.  A context manager; ``cancel()`` ends all its waits."""
 
-    def __init__(self, config: RegistryConfig, auth: Auth) -> None:
+    def __init__(self, config: RegistryConfig, auth: Auth, lookup: Lookup | None = None) -> None:
         self.config = config
-        self._transport = Transport(config)
+        self.auth = auth
+        self._transport = Transport(config, lookup)
         self._caller = Caller(self._transport, auth)
         self._uploads = Uploader(self._caller)
 
@@ -94,6 +96,7 @@ class Client:
         fetch = _Fetch(descriptor, write)
         if fetch.inline():
             return
+        hosts = self.config.hosts_for(ref.registry, ref.repository, by_digest=True)
 
         def from_host(host: Host) -> None:
             fetch.run(
@@ -103,25 +106,40 @@ class Client:
             )
 
         def from_url(url: str) -> None:
+            guarded = not self._transport.is_private(f"https://{hosts[-1].address}/")
             fetch.run(
                 self._transport,
-                lambda call: self._transport.open(Request(call.method, call.path, call.headers)),
+                lambda call: self._transport.open(
+                    Request(call.method, call.path, call.headers, public_only=guarded)
+                ),
                 Call("GET", url, ()),
             )
 
         from functools import partial
 
-        sources: list[Callable[[], None]] = [
-            partial(from_host, host) for host in self.config.hosts_for(ref.registry)
-        ]
+        sources: list[Callable[[], None]] = [partial(from_host, host) for host in hosts]
         sources += [partial(from_url, url) for url in urls]
         try:
             fetch.first_of(sources)
             fetch.finish()
         except ResolveError as err:
             if err.status in (401, 403):
-                err.hint = self._caller.hint(self._origin(ref))
+                err.hint = self._caller.hint(hosts[-1])
             raise _named(err, ref, descriptor.digest) from err
+
+    def ask(self, host: Host, ref: Reference) -> str:
+        """What one host says about a name, for people: its digest, or why not; and the pulls it still allows."""
+        try:
+            with self._caller.call(host, self._manifest_call("HEAD", host, ref)) as response:
+                if response.status == 200:
+                    text = response.header("Docker-Content-Digest") or "found"
+                else:
+                    text = f"{response.status} {response.reason}"
+                left, limit = response.header("RateLimit-Remaining"), response.header("RateLimit-Limit")
+        except ResolveError as err:
+            return err.message
+        quota = f", {left.partition(';')[0]} of {limit.partition(';')[0]} pulls left" if left else ""
+        return "".join(c for c in text + quota if c.isprintable())
 
     def has_blob(self, ref: Reference, digest: str) -> bool:
         """Whether the registry a push goes to holds the blob."""
@@ -245,17 +263,25 @@ class Client:
     # -- one host -----------------------------------------------------------------------------
 
     def _origin(self, ref: Reference) -> Host:
-        return self.config.hosts_for(ref.registry, push=True)[-1]
+        return self.config.hosts_for(ref.registry, ref.repository, push=True)[-1]
 
     def _any_host(self, ref: Reference, one: Callable[[Host], R]) -> R:
         """Mirrors in order, then the origin, whose error is the one told."""
-        hosts = self.config.hosts_for(ref.registry)
+        hosts = self.config.hosts_for(ref.registry, ref.repository, by_digest=bool(ref.digest))
+        passed: list[str] = []
         for host in hosts[:-1]:
             try:
                 return one(host)
-            except ResolveError:
-                continue
-        return one(hosts[-1])
+            except ResolveError as err:
+                passed.append(f"{host.address} ({host.why}): {err.message}")
+        try:
+            return one(hosts[-1])
+        except ResolveError as err:
+            if passed:
+                err.hint = "; ".join(
+                    [*([err.hint] if err.hint else []), "asked before: " + ", ".join(passed)]
+                )
+            raise
 
     def _head(self, host: Host, ref: Reference) -> Descriptor | None:
         """None: this registry has to be asked with GET."""

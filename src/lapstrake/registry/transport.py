@@ -9,19 +9,24 @@ import threading
 
 from ..errors import Cancelled, ResolveError
 from ..values import Value, replace
-from .config import Host, RegistryConfig, has_port, hostname, is_loopback
+from .config import Host, Proxies, RegistryConfig, has_port, hostname, in_network, is_loopback
+from .dial import Dialer, Watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import http.client
+    import socket
     import ssl
     from collections.abc import Callable
     from types import TracebackType
     from typing import Any, BinaryIO, Self
 
+    from .dial import Lookup
+
 _REDIRECTS = (301, 302, 303, 307, 308)
 _RETRIED = (408, 429, 500, 502, 503, 504)
 _MAX_HOPS = 10
+_BLOCK = 1 << 18  # one of these must leave within a timeout
 _MAX_IDLE = 8  # connections kept per host
 _MAX_WAIT = 120.0  # a longer Retry-After is an answer, not a pause
 
@@ -34,7 +39,8 @@ class Body(Value):
 
 
 class Request(Value):
-    """One HTTP request.  ``host``: whose TLS settings apply; ``retry``, ``follow``: may it be repeated, redirected."""
+    """One HTTP request.  ``host``: whose TLS settings apply; ``retry``, ``follow``: may it be repeated, redirected;
+    ``public_only``: somebody on the internet named the place, so it must be there too."""
 
     method: str
     url: str
@@ -43,6 +49,7 @@ class Request(Value):
     host: Host | None = None
     retry: bool = True
     follow: bool = True
+    public_only: bool = False
 
 
 def shown(url: str) -> str:
@@ -194,13 +201,14 @@ class _Exact:
 class Transport:
     """Sends requests, from any number of threads.  ``cancel()`` ends all of them."""
 
-    def __init__(self, config: RegistryConfig) -> None:
+    def __init__(self, config: RegistryConfig, lookup: Lookup | None = None) -> None:
         self.config = config
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._idle: dict[object, list[_Connection]] = {}
         self._busy: set[_Connection] = set()
         self._contexts: dict[Host | None, ssl.SSLContext] = {}
+        self._dialer = Dialer(dict(config.connect_to), lookup)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -240,7 +248,10 @@ class Transport:
 
     def open(self, request: Request) -> Response:
         """Send, follow redirects, retry what is temporary (spec oci.md §10.5)."""
-        for delay in self.config.backoff if request.retry else ():
+        backoff = self.config.backoff
+        if request.host is not None and request.host.mirror:
+            backoff = backoff[:1]  # the next host may be better
+        for delay in backoff if request.retry else ():
             wait = delay
             try:
                 response = self._follow(request)
@@ -266,7 +277,8 @@ class Transport:
             if request.method not in ("GET", "HEAD") and response.status not in (307, 308):
                 return response
             response.close()
-            request = self._redirected(request, location)
+            public = request.public_only or not self.is_private(request.url)
+            request = replace(self._redirected(request, location), public_only=public)
         raise ResolveError(f"too many redirects from {shown(request.url)}")
 
     @staticmethod
@@ -306,7 +318,7 @@ class Transport:
         parts = urlsplit(request.url)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if conn.absolute:
-            path = f"{parts.scheme}://{parts.netloc}{path}"
+            path = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
         headers = {"User-Agent": self.config.user_agent, **conn.extra, **dict(request.headers)}
         body, stream = request.body, None
         if isinstance(body, Body):
@@ -316,6 +328,10 @@ class Transport:
             payload: Any = (
                 _Exact(stream, body.size) if stream is not None and isinstance(body, Body) else body
             )
+            if conn.raw.sock is None:
+                conn.raw.connect()
+                plain: Any = conn.raw.sock
+                conn.raw.sock = Watched(plain, self.config.timeout)
             conn.raw.request(request.method, path, body=payload, headers=headers)
         except (BrokenPipeError, ConnectionResetError):
             if stream is None:
@@ -390,7 +406,7 @@ class Transport:
     def _acquire(self, request: Request) -> _Connection:
         self.check()
         place = origin(request.url)
-        key = (place, request.host)
+        key = (place, request.host, request.public_only)
         while True:
             with self._lock:
                 idle = self._idle.get(key)
@@ -402,10 +418,14 @@ class Transport:
             if conn.alive():
                 return conn
             self.release(conn, reusable=False)
-        conn = self._connect(place, request.host, key)
+        conn = self._connect(place, request, key)
         with self._lock:
             self._busy.add(conn)
         return conn
+
+    def is_private(self, url: str) -> bool:
+        """Whether the host of a URL was reached in a private network."""
+        return self._dialer.is_private(origin(url)[1])
 
     def release(self, conn: _Connection, *, reusable: bool) -> None:
         """Take a connection back."""
@@ -422,8 +442,10 @@ class Transport:
         if not keep:
             conn.raw.close()
 
-    def _connect(self, place: tuple[str, str, int], host: Host | None, key: object) -> _Connection:
+    def _connect(self, place: tuple[str, str, int], request: Request, key: object) -> _Connection:
         import http.client
+
+        host = request.host
 
         scheme, name, port = place
         proxy = self._proxy(scheme, name, port)
@@ -432,26 +454,30 @@ class Transport:
         target = (name, port)
         if proxy is not None:
             target, proxy_auth = proxy
+            if request.public_only:
+                self._dialer.check_name(name)
             if scheme == "http":
                 extra = proxy_auth
         raw: http.client.HTTPConnection
         if scheme == "https":
             raw = http.client.HTTPSConnection(
-                *target, timeout=self.config.timeout, context=self._context(host), blocksize=1 << 20
+                *target, timeout=self.config.timeout, context=self._context(host), blocksize=_BLOCK
             )
         else:
-            raw = http.client.HTTPConnection(*target, timeout=self.config.timeout, blocksize=1 << 20)
+            raw = http.client.HTTPConnection(*target, timeout=self.config.timeout, blocksize=_BLOCK)
         if proxy is not None and scheme == "https":
             raw.set_tunnel(name, port, headers=proxy_auth)
+        guarded = request.public_only and proxy is None
+
+        def dial(address: tuple[str, int], timeout: float, _source: object = None) -> socket.socket:
+            return self._dialer.connect(*address, timeout, public_only=guarded)
+
+        vars(raw)["_create_connection"] = dial  # http.client's own seam for tests, stable since Python 2.7
         return _Connection(raw, key, absolute=proxy is not None and scheme == "http", extra=extra)
 
     def _proxy(self, scheme: str, name: str, port: int) -> tuple[tuple[str, int], dict[str, str]] | None:
-        url = self.config.proxies.https if scheme == "https" else self.config.proxies.http
-        if (
-            not url
-            or is_loopback(f"[{name}]" if ":" in name else name)
-            or _no_proxy(self.config.proxies.no_proxy, name, port)
-        ):
+        url = proxy_for(self.config.proxies, scheme, name, port)
+        if not url:
             return None
         from base64 import b64encode
         from urllib.parse import unquote, urlsplit
@@ -476,8 +502,9 @@ class Transport:
 
 
 def _tls(config: RegistryConfig, host: Host | None) -> ssl.SSLContext:
-    import os
     import ssl
+
+    from .explain import certificate_files
 
     try:
         context = ssl.create_default_context(cafile=config.ca_bundle or None)
@@ -490,18 +517,23 @@ def _tls(config: RegistryConfig, host: Host | None) -> ssl.SSLContext:
             context.load_verify_locations(path)
         for pair in host.keypair:
             context.load_cert_chain(pair.cert, pair.key)
-        for base in config.certs_dirs:
-            folder = os.path.join(base, host.address)
-            for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-                path = os.path.join(folder, name)
-                if name.endswith(".crt"):
-                    context.load_verify_locations(path)
-                elif name.endswith(".cert"):
-                    context.load_cert_chain(path, path.removesuffix(".cert") + ".key")
+        for path in certificate_files(config, host):
+            if path.endswith(".crt"):
+                context.load_verify_locations(path)
+            else:
+                context.load_cert_chain(path, path.removesuffix(".cert") + ".key")
     except (OSError, ssl.SSLError) as err:
         where = host.address if host is not None else "the CA bundle"
         raise ResolveError(f"can't load the certificates for {where}: {err}", code="TLS") from err
     return context
+
+
+def proxy_for(proxies: Proxies, scheme: str, name: str, port: int) -> str:
+    """The proxy's URL for a host, or empty: loopback and what NO_PROXY names are reached directly."""
+    url = proxies.https if scheme == "https" else proxies.http
+    if is_loopback(f"[{name}]" if ":" in name else name) or _no_proxy(proxies.no_proxy, name, port):
+        return ""
+    return url
 
 
 def _no_proxy(rules: str, name: str, port: int) -> bool:
@@ -511,7 +543,7 @@ def _no_proxy(rules: str, name: str, port: int) -> bool:
             continue
         if rule == "*":
             return True
-        if "/" in rule and _in_network(name, rule):
+        if "/" in rule and in_network(name, rule):
             return True
         if has_port(rule):
             rule, _, wanted = rule.rpartition(":")
@@ -521,15 +553,6 @@ def _no_proxy(rules: str, name: str, port: int) -> bool:
         if (name == bare and not rule.startswith(".")) or name.endswith("." + bare):
             return True
     return False
-
-
-def _in_network(name: str, rule: str) -> bool:
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(name) in ipaddress.ip_network(rule, strict=False)
-    except ValueError:
-        return False
 
 
 def _retry_after(text: str) -> float:
