@@ -5,7 +5,7 @@ from __future__ import annotations
 from .errors import ResolveError, UsageError
 from .export.base import REFERENCE_DIGEST, children, is_digest
 from .oci import codec
-from .oci.descriptor import DOCKER_LIST, INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, Descriptor
+from .oci.descriptor import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, Descriptor
 from .oci.manifest import is_attestation, make_index, parse_descriptor
 from .oci.platform import Platform
 from .oci.reference import Reference
@@ -16,6 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, BinaryIO
+
+
+ATTESTATION_TYPES = ("application/vnd.docker.attestation.manifest.v1+json", "application/vnd.in-toto+json")
 
 
 class Tools(Value):
@@ -101,6 +104,18 @@ class RemoteBlobs:
             raw = b"".join(parts)
         self._docs[digest] = raw
         return raw
+
+    def referrers(self, ref: Reference, digest: str) -> list[Descriptor]:
+        """Attestations that refer to a manifest, and where their content is."""
+        try:
+            found = self._tools.client(ref.registry, False).referrers(ref, digest)
+        except ResolveError:
+            return []  # a registry that can't say has none
+        out = [d for d in found if d.artifact_type in ATTESTATION_TYPES and d.media_type in MANIFESTS]
+        for desc in out:
+            self._where.setdefault(desc.digest, (desc, ref))
+            self.know(Source(ref, desc, self.document(desc.digest)))
+        return out
 
     def _find(self, digest: str) -> tuple[Descriptor, Reference]:
         if digest not in self._where:
@@ -314,12 +329,16 @@ class Inspection:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """``.Manifest``: the top document with its digest and size."""
+        """``.Manifest``: an index with its digest and size, a plain manifest's descriptor."""
+        top = self.source.descriptor
+        own = {"mediaType": top.media_type, "digest": top.digest, "size": top.size}
+        if top.media_type not in INDEXES:
+            return own
+        doc = codec.loads(self.raw, "manifest")
         return {
-            **codec.loads(self.raw, "manifest"),
-            "mediaType": self.source.descriptor.media_type,
-            "digest": self.source.descriptor.digest,
-            "size": self.source.descriptor.size,
+            "schemaVersion": doc.get("schemaVersion", 2),
+            **own,
+            **{k: v for k, v in doc.items() if k not in own},
         }
 
     def _manifests(self) -> list[Descriptor]:
@@ -340,19 +359,42 @@ class Inspection:
         }
         return next(iter(images.values())) if len(images) == 1 else images
 
-    def _attested(self, prefix: str, key: str) -> dict[str, Any]:
-        """Predicates whose type starts with ``prefix``, by platform where there are several."""
-        platforms = {d.digest: str(d.platform) for d in self._manifests() if not is_attestation(d)}
-        out: dict[str, Any] = {}
+    def _statements(self) -> list[tuple[str, Descriptor]]:
+        """(platform, statement) of every attestation: in the index, else what refers to the images."""
+        platforms = {
+            d.digest: str(d.platform or Platform.from_json(self._config(d)))
+            for d in self._manifests()
+            if not is_attestation(d)
+        }
+        out: list[tuple[str, Descriptor]] = []
         for desc in self._manifests():
             about = dict(desc.annotations).get(REFERENCE_DIGEST, "")
-            if not is_attestation(desc) or about not in platforms:
-                continue
-            for layer in children(desc, self._blobs.document(desc.digest))[1:]:
-                if dict(layer.annotations).get("in-toto.io/predicate-type", "").startswith(prefix):
-                    doc = codec.loads(self._blobs.document(layer.digest), "statement", 64 << 20)
-                    out[platforms[about]] = {key: doc.get("predicate")}
-        return next(iter(out.values())) if len(platforms) == 1 and out else out
+            if is_attestation(desc) and about in platforms:
+                out += [(platforms[about], s) for s in self._layers(desc)]
+        if not out:
+            for digest, platform in platforms.items():
+                for desc in self._blobs.referrers(self.source.ref, digest):
+                    out += [(platform, s) for s in self._layers(desc)]
+        return out
+
+    def _layers(self, desc: Descriptor) -> list[Descriptor]:
+        return list(children(desc, self._blobs.document(desc.digest))[1:])
+
+    def _attested(self, prefix: str, key: str) -> dict[str, Any]:
+        """Predicates whose type starts with ``prefix``, by platform where there are several."""
+        out: dict[str, Any] = {}
+        for platform, layer in self._statements():
+            if dict(layer.annotations).get("in-toto.io/predicate-type", "").startswith(prefix):
+                predicate = codec.loads(self._blobs.document(layer.digest), "statement", 64 << 20).get(
+                    "predicate"
+                )
+                found = out.setdefault(platform, {})
+                if key not in found:
+                    found[key] = predicate
+                else:
+                    found.setdefault(f"Additional{key}s", []).append(predicate)
+        several = sum(not is_attestation(d) for d in self._manifests()) > 1
+        return out if several or not out else next(iter(out.values()))
 
     def sbom(self) -> dict[str, Any]:
         """``.SBOM``."""
@@ -363,68 +405,55 @@ class Inspection:
         return self._attested("https://slsa.dev/provenance/", "SLSA")
 
     def text(self) -> str:
-        """The default form."""
-        lines = [
-            f"Name:      {self.name}",
-            f"MediaType: {self.source.descriptor.media_type}",
-            f"Digest:    {self.source.descriptor.digest}",
-        ]
-        if self.source.descriptor.media_type in (OCI_INDEX, DOCKER_LIST):
-            lines += ["           ", "Manifests: "]
-            base = self.source.ref.with_digest("")
-            for n, desc in enumerate(self._manifests()):
-                lines += ["             "] if n else []
-                lines += [f"  Name:        {base.full}@{desc.digest}", f"  MediaType:   {desc.media_type}"]
-                if desc.platform is not None:
-                    lines.append(f"  Platform:    {desc.platform.full}")
-                if desc.annotations:
-                    lines.append("  Annotations: ")
-                    width = max(len(k) for k, _ in desc.annotations) + 1
-                    lines += [f"    {k + ':':<{width}} {v}" for k, v in sorted(desc.annotations)]
-        return "\n".join(lines) + "\n"
+        """The default form, laid out as buildx does."""
+        top = self.source.descriptor
+        rows = [("Name:", self.name), ("MediaType:", top.media_type), ("Digest:", top.digest)]
+        if top.media_type not in INDEXES:
+            return _columns(rows)
+        out = _columns([*rows, ("", ""), ("Manifests:", "")])
+        base = self.source.ref.with_digest("").full
+        rows = []
+        for n, desc in enumerate(self._manifests()):
+            rows += [("", "")] if n else []
+            rows += [("  Name:", f"{base}@{desc.digest}"), ("  MediaType:", desc.media_type)]
+            rows += _platform_rows(desc)
+            if desc.annotations:
+                out += _columns([*rows, ("  Annotations:", "")])
+                out += _columns([(f"    {k}:", v) for k, v in sorted(desc.annotations)])
+                rows = []
+        return out + _columns(rows)
 
-    def render(self, template: str = "") -> str:
-        """``--format``: ``{{.Name}}``, ``{{json .Image}}``, ``{{.Manifest.digest}}`` and so on."""
-        if template in ("", "{{.Manifest}}"):
-            return self.text()
-        out, rest = "", template
-        while True:
-            head, mark, rest = rest.partition("{{")
-            out += head
-            if not mark:
-                return out + "\n"
-            expression, mark, rest = rest.partition("}}")
-            if not mark:
-                raise UsageError(f"invalid template: {template}")
-            out += self._value(expression.strip())
+    def fields(self, wanted: str = "") -> dict[str, Any]:
+        """What a ``--format`` may use.  ``wanted``: its text; the dear parts are made only if it names them."""
+        wanted = wanted.lower()
+        out: dict[str, Any] = {"name": self.name, "manifest": self.manifest}
+        if "image" in wanted or "json ." in wanted or "range" in wanted:
+            out["image"] = self.image()
+        if "sbom" in wanted:
+            out["SBOM"] = self.sbom()
+        if "provenance" in wanted:
+            out["Provenance"] = self.provenance()
+        return out
 
-    def _value(self, expression: str) -> str:
-        import json
 
-        as_json = expression.startswith("json ")
-        path = expression.removeprefix("json ").strip()
-        if path == ".":
-            value: Any = {"name": self.name, "manifest": self.manifest, "image": self.image()}
-        else:
-            first, *more = path.removeprefix(".").split(".")
-            parts: dict[str, Callable[[], Any]] = {
-                "Name": lambda: self.name,
-                "Manifest": lambda: self.manifest,
-                "Image": self.image,
-                "SBOM": self.sbom,
-                "Provenance": self.provenance,
-            }
-            if not path.startswith(".") or first not in parts:
-                raise UsageError(
-                    f"invalid template expression {expression!r}",
-                    hint="fields are .Name .Manifest .Image .SBOM .Provenance",
-                )
-            value = parts[first]()
-            for key in more:
-                names = {k.lower(): k for k in value} if isinstance(value, dict) else {}
-                if key.lower() not in names:
-                    raise UsageError(f"no field {key} in {expression}")
-                value = value[names[key.lower()]]
-        if as_json or isinstance(value, (dict, list)):
-            return json.dumps(value, indent=2, ensure_ascii=False)
-        return str(value)
+def _platform_rows(desc: Descriptor) -> list[tuple[str, str]]:
+    if desc.platform is None:
+        return []
+    parts = (desc.platform.os, desc.platform.arch, desc.platform.variant)
+    rows = [("  Platform:", "/".join(p for p in parts if p))]
+    if desc.platform.os_version:
+        rows.append(("  OSVersion:", desc.platform.os_version))
+    if desc.platform.os_features:
+        rows.append(("  OSFeatures:", ", ".join(desc.platform.os_features)))
+    return rows
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> str:
+    """Two columns one space apart, trailing blanks and all, as Go's tabwriter leaves them."""
+    width = max((len(head) for head, _ in rows), default=0) + 1
+    return "".join(f"{_plain(head):<{width}}{_plain(text)}\n" for head, text in rows)
+
+
+def _plain(text: str) -> str:
+    """Without what would steer the terminal: the text is a registry's."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)

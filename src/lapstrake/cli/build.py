@@ -11,6 +11,7 @@ from ..plan.request import IMAGE_OUTPUTS, BuildRequest, CallSpec, OutputSpec
 from ..values import replace
 from .buildflags import build_command
 from .flags import Parsed, parse
+from .registryflags import GIVEN as REGISTRY_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ def command(words: Sequence[str], given: Globals) -> int:
     """Run ``build``."""
     args = parse(build_command(given.program), words)
     settings = given.settings(args)
+    if args.given.intersection(REGISTRY_FLAGS):
+        from .registry import access_of, registries_of_build
+
+        settings = replace(settings, access=access_of(args, registries_of_build(args)))
     request = to_request(args, settings.environ, progress=settings.progress)
     return execute(request, settings, quiet=args.flag("quiet"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .flags import Command, Flag
 from .main import global_flags
+from .registryflags import access_flags
 
 _FLAGS = (
     Flag("add-host", "list", 'Add a host-to-IP mapping ("host=ip")', metavar="HOST=IP"),
@@ -150,6 +151,6 @@ def build_command(program: str = "lapstrake") -> Command:
         f"{program} build",
         "[OPTIONS] PATH | URL | -",
         "Build an image from a Dockerfile. Without --output the image goes to the local store, under its tags.",
-        (*_FLAGS, *_HIDDEN, *global_flags()),
+        (*_FLAGS, *access_flags(), *_HIDDEN, *global_flags()),
         epilog=f"Example:  {program} build -t registry.example/app:1 --platform linux/amd64,linux/arm64 --push .",
     )

@@ -22,6 +22,8 @@ COMMANDS = {
     "inspect": ("images", "command_inspect", "Show an image, or a builder"),
     "rmi": ("images", "command_remove", "Remove images from the local store"),
     "tag": ("images", "command_tag", "Give an image of the local store another name"),
+    "imagetools": ("imagetools", "command", "Put images together in a registry, and look at them"),
+    "registry": ("registry", "command", "Say which mirrors, certificates and credentials apply to a name"),
     "why": ("why", "command", "Say why a step of the last build was not cached"),
     "doctor": ("doctor", "command", "Say what this host can do, and how to mend what it lacks"),
     "du": ("space", "command_du", "Show what the store takes on disk"),

@@ -7,6 +7,7 @@ import sys
 from .flags import Command, Flag, parse
 from .images import one_of
 from .main import global_flags
+from .registryflags import access_flags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def command(words: Sequence[str], given: Globals) -> int:
     from .flags import HelpWanted
 
     overview = Command(
-        f"{given.program} registry", "explain NAME", "Say how this machine talks to registries.", global_flags()
+        f"{given.program} registry",
+        "explain NAME",
+        "Say how this machine talks to registries.",
+        global_flags(),
     )
     if not words or words[0] in ("--help", "-h"):
         raise HelpWanted(overview)
@@ -61,9 +65,7 @@ def _explain(words: Sequence[str], given: Globals) -> int:
         push = explain(client.config, client.auth, ref, push=True)
         if args.flag("ask"):
             hosts = client.config.hosts_for(ref.registry, ref.repository, by_digest=bool(ref.digest))
-            pull = [
-                replace(row, answer=client.ask(host, ref)) for row, host in zip(pull, hosts, strict=True)
-            ]
+            pull = [replace(row, answer=client.ask(host, ref)) for row, host in zip(pull, hosts, strict=True)]
         notes = client.auth.notes
     if form == "json":
         import json
@@ -93,16 +95,27 @@ def _text(name: str, pull: list[HostReport], push: list[HostReport], notes: list
     return "\n".join(lines) + "\n"
 
 
-def access_flags() -> tuple[Flag, ...]:
-    """buildah's flags for registry access."""
-    return (
-        Flag("authfile", help="Take credentials from this file only (REGISTRY_AUTH_FILE)", metavar="FILE"),
-        Flag(
-            "creds", "list", "Credentials for the registry named, and for no other", metavar="[REGISTRY=]USER:PASSWORD"
-        ),
-        Flag("cert-dir", help="Directory of CA and client certificates (*.crt, *.cert, *.key)", metavar="DIR"),
-        Flag("tls-verify", "bool", "Require HTTPS and verify certificates of registries", default=""),
-    )  # fmt: skip
+def registries_of_build(args: Parsed) -> list[str]:
+    """The registries a build's command line names: of tags, pushed names and caches."""
+    from ..errors import BuildError
+    from ..oci.reference import parse as parse_reference
+    from ..optspec import fields
+
+    names = args.many("tag")
+    found = []
+    for raw in (*args.many("output"), *args.many("cache-from"), *args.many("cache-to")):
+        for item in fields(raw):
+            key, eq, value = item.partition("=")
+            if key.strip().lower() in ("name", "ref"):
+                names += value.split(",")
+            elif not eq and "/" in item:
+                names.append(item)
+    for name in names:
+        try:
+            found.append(parse_reference(name).registry)
+        except BuildError:
+            continue  # told where the name is used
+    return list(dict.fromkeys(found))
 
 
 def access_of(args: Parsed, registries: Sequence[str]) -> RegistryAccess:
@@ -115,7 +128,7 @@ def access_of(args: Parsed, registries: Sequence[str]) -> RegistryAccess:
     creds = []
     for raw in args.many("creds"):
         registry, eq, login = raw.partition("=")
-        if not eq or ":" in registry and not registry.rpartition(":")[2].isdigit():
+        if not eq or (":" in registry and not registry.rpartition(":")[2].isdigit()):
             registry, login = "", raw  # the '=' belongs to the password
         user, colon, password = login.partition(":")
         if not user or not colon:
