@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import BuildError, UsageError
+from ..errors import BuildError, DockerfileError, Span, UsageError
 from ..events import Warned
 from ..oci.platform import Platform, host_platform
 from ..solver.cancel import CancelToken
@@ -139,14 +139,19 @@ class Build:
             "BUILDKIT_SYNTAX", dict(dockerfile.directives).get("syntax", "")
         )
         ref = syntax.split(" ")[0]
+        if dict(self.request.build_args).get("BUILDKIT_SYNTAX") == "":
+            raise UsageError(
+                "empty BUILDKIT_SYNTAX build-arg is invalid, use --build-arg BUILDKIT_SYNTAX without '=' for optional behavior"
+            )
         if not ref or ref == "dockerfile.v0":
             return
         for prefix in ("docker.io/", ""):
             for name in ("docker/dockerfile", "docker/dockerfile-upstream"):
                 if ref == prefix + name or ref.startswith((prefix + name + ":", prefix + name + "@")):
                     return
-        raise BuildError(
+        raise DockerfileError(
             f"frontend {ref} is not supported: Lapstrake never fetches and runs a foreign frontend",
+            span=_directive_span(dockerfile),
             hint="remove the syntax line, or use docker/dockerfile:1 (built in)",
         )
 
@@ -183,10 +188,10 @@ class Build:
                 if not isinstance(found, NeedsBases):
                     plans.append(found)
                     break
-                self._resolve(found.wanted, bases)
+                self._resolve(found.wanted, bases, [s.name for s in dockerfile.stages if s.name])
         return plans
 
-    def _resolve(self, wanted: tuple[Any, ...], bases: dict[Any, Any]) -> None:
+    def _resolve(self, wanted: tuple[Any, ...], bases: dict[Any, Any], stages: list[str]) -> None:
         from ..plan.image import BaseImage
 
         for name, platform, span in wanted:
@@ -195,11 +200,7 @@ class Build:
                     got = self.engine.images.resolve(name, platform, pull=self.request.pull)
                 except BuildError as exc:
                     exc.span = exc.span or span
-                    exc.hint = exc.hint or _similar(name)
-                    if ": not found" in exc.message and not exc.message.startswith(f"{name}: failed"):
-                        exc.message = (
-                            f"{name}: failed to resolve source metadata for {_shown(name)}: {exc.message}"
-                        )
+                    _explain_base(exc, name, stages)
                     raise
             bases[(name, platform)] = BaseImage(got.ref, got.config, len(got.layers))
 
@@ -242,14 +243,27 @@ def _summary(skipped: tuple[str, ...]) -> str:
     return f"stage{plural} {', '.join(skipped)} not needed by the target: not run"
 
 
+def _directive_span(dockerfile: Dockerfile) -> Span | None:
+    """The line of the syntax directive; None when a build argument named the frontend."""
+    for n, line in enumerate(dockerfile.source.split("\n"), 1):
+        if line.lstrip("#/ \t").lower().startswith("syntax"):
+            return Span(dockerfile.filename, n, n, dockerfile.source)
+        if n > 3:
+            break
+    return None
+
+
 COMMON_IMAGES = ("alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora")
 
 
-def _similar(name: str) -> str | None:
-    from ..plan.stages import did_you_mean
+def _explain_base(exc: BuildError, name: str, stages: list[str]) -> None:
+    """A base that can't be had: which one, and what was perhaps meant (spec dockerfile.md §7)."""
+    from ..dockerfile.suggest import hint
 
-    found = did_you_mean(name, COMMON_IMAGES)
-    return found.strip(" ()") if found else None
+    prefix = f"{name}: failed to resolve source metadata for {_shown(name)}: "
+    if not exc.message.startswith(("failed to parse stage name", prefix)):
+        exc.message = prefix + exc.message
+    exc.message += hint(name, [*stages, *COMMON_IMAGES])
 
 
 def _shown(name: str) -> str:

@@ -70,6 +70,9 @@ class Explainer:
                 identity = self.worker.content_key(source, record, vertex, i)
                 if isinstance(vertex.op, CopyOp):
                     tree = self.worker.tree_of(source, record)
-                    manifests[i] = manifest(selection_records(tree, select(tree, copy_spec(vertex.op))))
+                    taken = [copy_spec(vertex.op, p) for p in vertex.op.taken() if p.input == i]
+                    manifests[i] = manifest(
+                        line for spec in taken for line in selection_records(tree, select(tree, spec))
+                    )
             identities.append(identity)
         return tuple(identities), manifests

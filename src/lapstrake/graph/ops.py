@@ -60,8 +60,17 @@ class ExecOp(Value):
     proxy_env: tuple[str, ...] = ()  # not in the key
 
 
+class CopyPart(Value):
+    """What one input of a COPY or ADD gives: its index, the sources taken from it, whether archives are unpacked."""
+
+    input: int
+    sources: tuple[str, ...]
+    unpack: bool = False
+
+
 class CopyOp(Value):
-    """``COPY``/``ADD``.  Input 0: destination root; input 1: the source tree (absent for heredocs only)."""
+    """``COPY``/``ADD``.  Input 0: destination root; input 1: the source tree (absent for heredocs only).
+    With sources of several kinds ``parts`` says, in order, what comes from which input."""
 
     sources: tuple[str, ...]
     dest: str
@@ -74,6 +83,11 @@ class CopyOp(Value):
     link: bool = False
     unpack: bool = False
     add: bool = False
+    parts: tuple[CopyPart, ...] = ()
+
+    def taken(self) -> tuple[CopyPart, ...]:
+        """The parts, also of an operation with one source."""
+        return self.parts or ((CopyPart(1, self.sources, self.unpack),) if self.sources else ())
 
 
 class MkdirOp(Value):

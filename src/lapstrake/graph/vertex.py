@@ -94,7 +94,7 @@ class Vertex:
     def content_inputs(self) -> tuple[int, ...]:
         """Inputs that count by their selected content, not by how they were made."""
         if isinstance(self.op, CopyOp):
-            return (1,) if len(self.inputs) > 1 else ()
+            return tuple(range(1, len(self.inputs)))
         if isinstance(self.op, ExecOp):
             return tuple(m.input for m in self.op.mounts if m.input > 0)
         return ()

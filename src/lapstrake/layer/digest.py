@@ -102,13 +102,12 @@ def subtree_digest(
     tree: Tree, path: str, *, follow: bool = True, file_digest: Callable[[str], bytes] | None = None
 ) -> bytes:
     """Digest of one file or of a directory with all below it; the name itself does not count."""
-    from ..errors import BuildError
-    from .select import resolve
+    from .select import not_found, resolve
 
-    path = resolve(tree.lstat, path, last=follow)
+    named, path = path, resolve(tree.lstat, path, last=follow)
     node = tree.lstat(path)
     if node is None:
-        raise BuildError(f'failed to calculate checksum: "/{path}": not found')
+        raise not_found(tree, "context", named)
     if node.kind != DIR:
         content = (file_digest or file_digester(tree))(path).hex() if node.kind == FILE else ""
         return records_digest([record("", node, content)])

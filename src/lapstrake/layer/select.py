@@ -229,7 +229,7 @@ def _root(tree: Tree, spec: CopySpec, path: str) -> Root:
     real = resolve(tree.lstat, path)
     node = tree.lstat(real)
     if node is None:
-        raise _not_found(tree, spec, path)
+        raise not_found(tree, spec.ref, path)
     return Root(real, path.rsplit("/", 1)[-1], node.kind == DIR)
 
 
@@ -310,7 +310,7 @@ def _select_parents(tree: Tree, spec: CopySpec, source: str, excludes: Excludes 
 def _one_base(tree: Tree, spec: CopySpec, head: str, source: str) -> str:
     node = tree.lstat(resolve(tree.lstat, head))
     if node is None or node.kind != DIR:
-        raise _not_found(tree, spec, clean(source))
+        raise not_found(tree, spec.ref, clean(source))
     return head
 
 
@@ -323,7 +323,7 @@ def _parents_root(tree: Tree, spec: CopySpec, base: str, rel: str) -> Root:
         if i < len(parts) - 1:
             above.append((real, "/".join(parts[: i + 1])))
     if tree.lstat(real) is None:
-        raise _not_found(tree, spec, f"{base}/{rel}" if base else rel)
+        raise not_found(tree, spec.ref, f"{base}/{rel}" if base else rel)
     return Root(real, rel, parents=tuple(above))
 
 
@@ -371,10 +371,14 @@ def _outermost(found: set[str]) -> list[str]:
     return out
 
 
-def _not_found(tree: Tree, spec: CopySpec, path: str) -> BuildError:
-    message = (
-        f'failed to compute cache key: failed to calculate checksum of ref {spec.ref}: "/{path}": not found'
-    )
+def not_found(tree: Tree, ref: str, path: str) -> BuildError:
+    """The error for a source that is not there, with the likeliest cause as its hint."""
+    message = f'failed to compute cache key: failed to calculate checksum of ref {ref}: "/{path}": not found'
+    link = tree.lstat(path)
+    if link is not None and link.kind == SYMLINK:
+        return BuildError(
+            message, hint=f"/{path} is a symbolic link to {link.linkname}, which leads to nothing in there"
+        )
     why: Callable[[str], str | None] | None = getattr(tree, "why_excluded", None)
     reason = why(path) if why is not None else None
     if reason:

@@ -29,6 +29,34 @@ _KNOWN_OS = (
     "illumos",
     "unknown",
 )
+_KNOWN_ARCH = frozenset(
+    [
+        "386",
+        "amd64",
+        "amd64p32",
+        "arm",
+        "arm64",
+        "arm64be",
+        "armbe",
+        "loong64",
+        "mips",
+        "mips64",
+        "mips64le",
+        "mips64p32",
+        "mips64p32le",
+        "mipsle",
+        "ppc",
+        "ppc64",
+        "ppc64le",
+        "riscv",
+        "riscv64",
+        "s390",
+        "s390x",
+        "sparc",
+        "sparc64",
+        "wasm",
+    ]
+)
 _OK = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -108,6 +136,11 @@ def parse(text: str, host: Platform | None = None) -> Platform:
         word = parts[0].lower()
         if _OS.get(word, word) in _KNOWN_OS:
             return normalize(Platform(word, host.arch, host.variant, version))
+        if word not in _ARCH and word not in _KNOWN_ARCH:
+            raise UsageError(
+                f'failed to parse platform {text}: "{text}": unknown operating system or architecture: invalid argument',
+                hint="write os/arch[/variant], for example linux/arm64",
+            )
         return normalize(Platform(host.os, word, "", version))
     return normalize(Platform(parts[0], parts[1], parts[2] if len(parts) == 3 else "", version))
 

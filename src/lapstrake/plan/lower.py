@@ -164,11 +164,15 @@ class Planner:
             return self.inp.platform
         text = self.expand(frm.platform, env, frm.span)
         if not text:
-            raise DockerfileError(f"empty platform value from expression {frm.platform}", span=frm.span)
+            names = [n for n in (_only_variable(frm.platform),) if n]
+            close = did_you_mean(names[0], self.globals) if names else ""
+            raise DockerfileError(
+                f"empty platform value from expression {frm.platform}{close}", span=frm.span
+            )
         try:
             return parse(text)
         except BuildError as exc:
-            raise DockerfileError(f"failed to parse platform {text}: {exc.message}", span=frm.span) from exc
+            raise DockerfileError(exc.message, span=frm.span, hint=exc.hint) from exc
 
     def _base_of(self, stage: Stage) -> StageState | None:
         frm = stage.base
@@ -269,7 +273,8 @@ class Planner:
             if name == "context"
             else f"[{own}context {name}] load from {scheme}"
         )
-        return Vertex(SourceOp(scheme, ident), (), label)
+        attrs = (("unpack", "1"),) if scheme == "http" else ()
+        return Vertex(SourceOp(scheme, ident, None, attrs), (), label)
 
     def label(self, state: StageState, n: int, text: str) -> str:
         """``[platform stage n/m] text`` (spec dockerfile.md §7)."""
@@ -288,6 +293,14 @@ class Planner:
             parts.append(stage.name or f"stage-{stage.index}")
         parts.append(f"{n}/{state.total}")
         return f"[{' '.join(parts)}] {text}"
+
+
+def _only_variable(text: str) -> str:
+    """NAME of ``$NAME`` or ``${NAME}``, else an empty string."""
+    name = text[1:]
+    if text.startswith("${") and text.endswith("}"):
+        name = text[2:-1]
+    return name if text.startswith("$") and name.replace("_", "a").isalnum() else ""
 
 
 def _context_key(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..dockerfile import instructions as ins
 from ..dockerfile.numbers import quote_list
 from ..errors import BuildError, DockerfileError
-from ..graph.ops import CopyOp, ExecMount, ExecOp, MkdirOp, Op, SourceOp
+from ..graph.ops import ExecMount, ExecOp, MkdirOp, Op, SourceOp
 from ..graph.vertex import Vertex
 from .stages import did_you_mean, stage_ref
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from .lower import Planner, StageState
 
 PROXY_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-# Build arguments that steer the builder and never reach a RUN unless declared.
-GIT_PREFIXES = ("git://", "git@", "ssh://")
 
 
 class _Missing(Exception):
@@ -88,6 +86,16 @@ class Lowering:
     def ex(self, word: str, item: ins.Instruction) -> str:
         """Expand with the stage's build-time environment."""
         return self.planner.expand(word, self.s.env, item.span)
+
+    def _split(self, word: str, item: ins.Instruction) -> list[str]:
+        """As ``ex``, but a variable may hold several words."""
+        from ..dockerfile.expand import expand_words
+
+        try:
+            return expand_words(word, self.s.env, self.planner.df.escape)
+        except DockerfileError as exc:
+            exc.span = exc.span or item.span
+            raise
 
     def label(self, prefix: str, text: str) -> str:
         """The step's display name."""
@@ -179,7 +187,7 @@ class Lowering:
 
         words: list[str] = []
         for word in item.ports:
-            words.extend(self.ex(word, item).split())
+            words.extend(self._split(word, item))
         words.sort()
         ports = self.s.image.c.setdefault("ExposedPorts", {})
         expanded = parse_ports(words)
@@ -245,7 +253,7 @@ class Lowering:
         s.layers.append(s.root)
         s.image.history(f"WORKDIR {path}", layer=True)
 
-    def _from_vertex(self, name: str, item: ins.Instruction, kind: str) -> Vertex:
+    def from_vertex(self, name: str, item: ins.Instruction, kind: str) -> Vertex:
         """What ``--from=name`` means: stage, named context, image."""
         p, s = self.planner, self.s
         if "$" in name:
@@ -285,71 +293,13 @@ class Lowering:
             span=item.span,
         )
 
-    def _context(self) -> Vertex:
+    def context(self) -> Vertex:
         return self.planner.source(*self.planner.inp.main_context, "context")
 
     def do_copyadd(self, item: ins.CopyAdd, prefix: str) -> None:
-        s = self.s
-        word = "ADD" if item.add else "COPY"
-        sources = [self.ex(x, item) for x in item.sources]
-        dest = self.ex(item.dest, item)
-        files = tuple((h.name, self._heredoc(h, item)) for h in item.heredocs)
-        chown, chmod = self.ex(item.chown, item), self.ex(item.chmod, item)
-        remote = [x for x in sources if _is_remote(x)] if not item.from_ else []
-        if remote and not item.add:
-            what = "git ref" if any(_is_git(r) for r in remote) else "URL"
-            raise DockerfileError(f"source can't be a {what} for COPY", span=item.span)
-        shown = [word]
-        if item.parents:
-            shown.append("--parents")
-        if chown:
-            shown.append(f"--chown={chown}")
-        if chmod:
-            shown.append(f"--chmod={chmod}")
-        shown += [*sources, *(f"<<{h.name}" for h in item.heredocs), dest]
-        label = self.label(prefix + ("LINK " if item.link else ""), item.original or " ".join(shown))
-        cwd = str(s.image.c.get("WorkingDir") or "/")
-        shared = {
-            "dest": dest, "cwd": cwd, "chown": chown, "chmod": chmod, "parents": item.parents,
-            "exclude": item.exclude, "link": item.link and not chmod, "add": item.add,
-        }  # fmt: skip
-        local = tuple(x for x in sources if x not in remote)
-        for url in remote:
-            src = self._remote_source(url, item)
-            names = (".",) if _is_git(url) else ("*",)
-            op = CopyOp(names, files=(), unpack=bool(item.unpack), **shared)  # type: ignore[arg-type]
-            s.root = self.vertex(op, (self.root, src), label, item)
-            s.layers.append(s.root)
-        if local or files:
-            inputs: tuple[Vertex, ...] = (self.root,)
-            if local:
-                inputs += (self._from_vertex(item.from_, item, "copy") if item.from_ else self._context(),)
-            op = CopyOp(local, files=files, unpack=item.add and item.unpack is not False, **shared)  # type: ignore[arg-type]
-            s.root = self.vertex(op, inputs, label, item)
-            s.layers.append(s.root)
-        s.image.history(" ".join(shown) + " # buildkit", layer=True)
+        from .lower_copy import lower_copy
 
-    def _remote_source(self, url: str, item: ins.CopyAdd) -> Vertex:
-        checksum = self.ex(item.checksum, item)
-        attrs = tuple(
-            (k, v)
-            for k, v in (("checksum", checksum), ("keep-git-dir", "1" if item.keep_git_dir else ""))
-            if v
-        )
-        scheme = "git" if _is_git(url) else "http"
-        return Vertex(
-            SourceOp(scheme, url, None, attrs),
-            (),
-            self.label("", f"ADD {url}") if scheme == "git" else url,
-            span=item.span,
-        )
-
-    def _heredoc(self, h: ins.Heredoc, item: ins.Instruction) -> str:
-        if not h.expand:
-            return h.content
-        from ..dockerfile.expand import expand_heredoc
-
-        return expand_heredoc(h.content, self.s.env)
+        lower_copy(self, item, prefix)
 
     def do_run(self, item: ins.Run, prefix: str) -> None:
         s = self.s
@@ -384,7 +334,7 @@ class Lowering:
         label = self.label(prefix, item.original or "RUN " + shown_cmd)
         s.root = self.vertex(op, tuple(inputs), label, item)
         s.layers.append(s.root)
-        declared = [f"{k}={v}" for k, v in s.args.items() if v is not None]
+        declared = [f"{k}={s.env.get(k, '')}" for k in s.args]
         head = f"RUN |{len(declared)} {' '.join(declared)} " if declared else "RUN "
         s.image.history(f"{head}{' '.join(args)} # buildkit", layer=True)
 
@@ -422,7 +372,7 @@ class Lowering:
         cwd = str(self.s.image.c.get("WorkingDir") or "/")
         index = -1
         if m.type == "bind" or (m.type == "cache" and m.from_):
-            src = self._from_vertex(m.from_, item, "mount") if m.from_ else self._context()
+            src = self.from_vertex(m.from_, item, "mount") if m.from_ else self.context()
             inputs.append(src)
             index = len(inputs) - 1
         target = join_path(cwd, m.target) if m.target or m.type in ("bind", "cache", "tmpfs") else ""
@@ -455,20 +405,6 @@ def _is_lone_heredoc(line: str) -> bool:
         and (not head or head.isdigit())
         and len(word.replace("<<-", "<<").split("<<", 1)[1].split()) == 1
     )
-
-
-def _is_git(word: str) -> bool:
-    if word.startswith(GIT_PREFIXES):
-        return True
-    if word.startswith(("http://", "https://")):
-        path = word.split("#", 1)[0].split("?", 1)[0]
-        return path.endswith(".git")
-    head = word.split("/", 1)[0]
-    return "@" in head and ":" in head and "://" not in word and head.index("@") < head.index(":")
-
-
-def _is_remote(word: str) -> bool:
-    return word.startswith(("http://", "https://")) or _is_git(word)
 
 
 __all__ = ["Lowering", "clean_path", "did_you_mean", "join_path"]

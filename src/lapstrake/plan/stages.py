@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..dockerfile.instructions import CopyAdd, Dockerfile, Run, Stage
+from ..dockerfile.instructions import CopyAdd, Dockerfile, Instruction, Run, Stage
 from ..errors import DockerfileError
 
 TYPE_CHECKING = False
@@ -84,15 +84,27 @@ def mount_from(value: str) -> str:
     return ""
 
 
-def stage_sources(stage: Stage) -> list[str]:
-    """Names that ``stage`` copies or mounts from, in order."""
-    out: list[str] = []
+def stage_sources(stage: Stage) -> list[tuple[str, Instruction, str]]:
+    """Names that ``stage`` copies or mounts from, in order: (name, its instruction, a mount's raw value)."""
+    out: list[tuple[str, Instruction, str]] = []
     for ins in stage.instructions:
         if isinstance(ins, CopyAdd) and ins.from_:
-            out.append(ins.from_)
+            out.append((ins.from_, ins, ""))
         elif isinstance(ins, Run):
-            out.extend(f for f in map(mount_from, ins.mounts) if f)
+            out.extend((name, ins, raw) for raw in ins.mounts if (name := mount_from(raw)))
     return out
+
+
+def _too_late(name: str, stage: Stage, mount: str) -> str:
+    if mount:
+        from ..dockerfile.runflags import parse_mount
+
+        target = parse_mount(mount, None).target
+        return f'cannot mount from stage "{name}" to "{target}", stage needs to be defined before current command'
+    return (
+        f'cannot copy from stage "{name}", it needs to be defined before current stage '
+        f'"{stage.name or stage.index}"'
+    )
 
 
 def reachable(df: Dockerfile, target: Stage) -> list[Stage]:
@@ -106,20 +118,17 @@ def reachable(df: Dockerfile, target: Stage) -> list[Stage]:
         base = base_stage(df, stage, stage.base.image)
         if base is not None:
             visit(base)
-        for name in stage_sources(stage):
+        for name, used, mount in stage_sources(stage):
             other = stage_ref(df, stage, name)
             if other is None:
                 continue
             if other.index == stage.index:
                 raise DockerfileError(
                     f"circular dependency detected on stage: {stage.name or stage.index}",
-                    span=stage.base.span,
+                    span=used.span,
                 )
             if other.index > stage.index:
-                raise DockerfileError(
-                    f'cannot copy from stage "{name}", it needs to be defined before current stage "{stage.name or stage.index}"',
-                    span=stage.base.span,
-                )
+                raise DockerfileError(_too_late(name, stage, mount), span=used.span)
             visit(other)
 
     visit(target)

@@ -51,7 +51,7 @@ def parts_of(vertex: Vertex, identities: tuple[str, ...]) -> dict[str, str]:
             "devices",
         )
     elif isinstance(op, CopyOp):
-        parts["command"] = _short((op.sources, op.dest))
+        parts["command"] = _short((op.sources, op.parts, op.dest))
         for name, content in op.files:
             parts[f"heredoc {name}"] = _short(content)
         rest = ("cwd", "chown", "chmod", "parents", "exclude", "link", "unpack", "add")

@@ -153,7 +153,8 @@ def _open(
         ) from None
     except (OSError, http.client.HTTPException, ValueError) as e:
         reason = e.reason if isinstance(e, urllib.error.URLError) else e
-        raise ResolveError(f"failed to download {redact(url)}: {reason}", temporary=True) from e
+        text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+        raise ResolveError(f"failed to download {redact(url)}: {text}", temporary=True) from e
     return response
 
 

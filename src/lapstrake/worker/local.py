@@ -229,8 +229,8 @@ class LocalWorker:
         elif isinstance(op, CopyOp):
             from .run_file import run_copy
 
-            source = self.tree_of(vertex.inputs[1], inputs[1]) if len(inputs) > 1 else None
-            new = run_copy(self, op, key, base, source)
+            sources = tuple(self.tree_of(v, r) for v, r in zip(vertex.inputs[1:], inputs[1:], strict=True))
+            new = run_copy(self, op, key, base, sources)
         elif isinstance(op, ExecOp):
             from .run_exec import run_exec
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph.ops import CopyOp, ExecOp, MkdirOp
+from ..graph.ops import CopyOp, CopyPart, ExecOp, MkdirOp
 from ..graph.vertex import Vertex
 from ..layer.select import CopySpec, InlineFile, select
 
@@ -12,17 +12,19 @@ if TYPE_CHECKING:
     from .local import LocalWorker
 
 
-def copy_spec(op: CopyOp, *, chown: tuple[int, int] | None = None) -> CopySpec:
-    """The op as the copier reads it."""
+def copy_spec(
+    op: CopyOp, part: CopyPart, *, chown: tuple[int, int] | None = None, files: bool = True
+) -> CopySpec:
+    """One part of the op as the copier reads it; ``files``: with its heredocs."""
     chmod = None
     if op.chmod:
         from ..dockerfile.numbers import parse_chmod
 
         chmod = parse_chmod(op.chmod)
-    inline = tuple(InlineFile(n, c.encode("utf-8", "surrogateescape")) for n, c in op.files)
+    inline = tuple(InlineFile(n, c.encode("utf-8", "surrogateescape")) for n, c in op.files if files)
     return CopySpec(
-        sources=op.sources, dest=op.dest, workdir=op.cwd or "/", chown=chown, chmod=chmod, parents=op.parents,
-        exclude=op.exclude, link=op.link, unpack=op.unpack, inline=inline,
+        sources=part.sources, dest=op.dest, workdir=op.cwd or "/", chown=chown, chmod=chmod, parents=op.parents,
+        exclude=op.exclude, link=op.link, unpack=part.unpack, inline=inline,
     )  # fmt: skip
 
 
@@ -32,7 +34,8 @@ def selection_key(tree: Tree, vertex: Vertex, index: int) -> str:
     if isinstance(op, CopyOp):
         from ..layer.digest import selection_digest
 
-        return selection_digest(tree, select(tree, copy_spec(op)))
+        taken = [p for p in op.taken() if p.input == index]
+        return "+".join(selection_digest(tree, select(tree, copy_spec(op, p))) for p in taken)
     if isinstance(op, ExecOp):
         from ..layer.digest import subtree_digest
 
@@ -41,9 +44,11 @@ def selection_key(tree: Tree, vertex: Vertex, index: int) -> str:
     raise TypeError(f"{type(op).__name__} has no content inputs")
 
 
-def run_copy(worker: LocalWorker, op: CopyOp, key: str, base: tuple[str, ...], source: Tree | None) -> str:
-    """Plan a COPY/ADD; the layer stays a list of entries for now."""
-    from ..layer.copy import plan_copy
+def run_copy(
+    worker: LocalWorker, op: CopyOp, key: str, base: tuple[str, ...], sources: tuple[Tree, ...]
+) -> str:
+    """Plan a COPY/ADD; the layer stays a list of entries for now.  ``sources``: the trees of inputs 1, 2, …"""
+    from ..layer.copy import merge_entries, plan_copy
     from ..snapshot.view import StackView
 
     dest: Tree = StackView([]) if op.link else worker.view(base)
@@ -52,18 +57,24 @@ def run_copy(worker: LocalWorker, op: CopyOp, key: str, base: tuple[str, ...], s
         from .users import chown_ids
 
         chown = chown_ids(dest, op.chown)
-    spec = copy_spec(op, chown=chown)
-    unpack = None
-    if op.unpack:
-        from ..source.archive import Unpacker
+    taken = op.taken() or (CopyPart(0, ()),)
+    done: list[list[Entry]] = []
+    for n, part in enumerate(taken, 1):
+        unpack = None
+        if part.unpack:
+            from ..source.archive import Unpacker
 
-        unpack = Unpacker(worker.scratch())
-    entries = plan_copy(
-        source if source is not None else StackView([]), dest, spec, now_ns=worker.now_ns(), unpack=unpack
-    )
+            unpack = Unpacker(worker.scratch())
+        source = sources[part.input - 1] if part.input else StackView([])
+        spec = copy_spec(op, part, chown=chown, files=n == len(taken))
+        done.append(plan_copy(source, dest, spec, now_ns=worker.now_ns(), unpack=unpack))
+        if n < len(taken):
+            from ..layer.stacked import EntriesTree
+
+            dest = EntriesTree(done[-1], dest)
     layer = key[:48]
-    worker.pending[layer] = entries
-    if source is not None and not _is_context(worker, source):
+    worker.pending[layer] = done[0] if len(done) == 1 else merge_entries(done)
+    if any(not _is_context(worker, source) for source in sources):
         worker.ensure_dir(layer)
     return layer
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from ..errors import BuildError
 from ..graph.ops import SourceOp
 from ..graph.vertex import Vertex
 from ..solver.ports import Record
+from ..values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..source.git import GitRef
+    from ..source.http import Download
     from .local import LocalWorker
 
 
@@ -28,7 +32,7 @@ def run_source(worker: LocalWorker, vertex: Vertex, key: str) -> Record:
     layer = key[:48]
     if not worker.usable(layer):
         with worker.p.layers.new_active() as active:
-            _checkout(worker, op, active.upper)
+            _checkout(worker, vertex, op, active.upper)
             worker.p.layers.commit(active, layer)
     return Record(key, (layer,))
 
@@ -41,45 +45,143 @@ def remote_key(worker: LocalWorker, vertex: Vertex) -> str:
     memo = worker.stats.get(vertex.digest)
     if isinstance(memo, str):
         return memo
-    if op.scheme == "git":
-        from ..source import git
-
-        found = git.resolve(git.parse(op.identifier))
-    else:
-        found = _download(worker, op)[0]
+    try:
+        found = _git_commit(worker, op) if op.scheme == "git" else _http_key(worker, op)
+    except BuildError as exc:
+        exc.span = exc.span or vertex.span
+        raise
     worker.stats[vertex.digest] = found
     return found
 
 
-def _download(worker: LocalWorker, op: SourceOp) -> tuple[str, str, str, int]:
-    """(key, temporary file, name, mtime) of an http source, downloaded once per build."""
+# -- git -------------------------------------------------------------------------
+
+
+def _git_ref(op: SourceOp) -> GitRef:
+    from ..source import git
+
+    attrs = dict(op.attrs)
+    keep = attrs.get("keep-git-dir")
+    return git.with_flags(
+        git.parse(op.identifier),
+        checksum=attrs.get("checksum", ""),
+        keep_git_dir=None if keep is None else keep == "1",
+    )
+
+
+def _git_commit(worker: LocalWorker, op: SourceOp) -> str:
+    from ..source import credentials, git
+
+    ref = _git_ref(op)
+    return git.resolve(ref, credentials.git_access(ref.remote, worker.p.secrets, worker.p.ssh))
+
+
+# -- http ------------------------------------------------------------------------
+
+
+class _Known(Value):
+    """What an earlier build learnt about a URL: enough to ask whether it is still so."""
+
+    key: str
+    etag: str
+
+
+def _http_key(worker: LocalWorker, op: SourceOp) -> str:
+    """With a checksum nobody is asked; else the server, with the validator of the last answer."""
+    from ..source import http
+
+    checksum = dict(op.attrs).get("checksum", "")
+    if checksum:
+        return f"{checksum}:{http.file_name(op.identifier)}"
+    known = _remembered(worker, op)
+    if known is not None:
+        same = http.Download("", "", "", 0, etag=known.etag)
+        if http.unchanged(op.identifier, same, authorization=_authorization(worker, op)):
+            return known.key
+    got = _download(worker, op)
+    key = f"{got.digest}:{got.name}:{got.mtime}"
+    if got.etag:
+        _remember(worker, op, _Known(key, got.etag))
+    return key
+
+
+def _authorization(worker: LocalWorker, op: SourceOp) -> str:
+    from ..source import credentials
+
+    return credentials.http_authorization(op.identifier, worker.p.secrets)
+
+
+def _memory(worker: LocalWorker, op: SourceOp) -> str:
+    import os
+    from hashlib import sha256
+
+    name = sha256(op.identifier.encode("utf-8", "surrogateescape")).hexdigest()
+    return os.path.join(worker.p.root, "http", name)
+
+
+def _remembered(worker: LocalWorker, op: SourceOp) -> _Known | None:
+    try:
+        with open(_memory(worker, op), encoding="utf-8") as f:
+            key, etag = f.read(1 << 16).split("\n")[:2]
+    except (OSError, ValueError):
+        return None
+    return _Known(key, etag)
+
+
+def _remember(worker: LocalWorker, op: SourceOp, known: _Known) -> None:
+    import os
+
+    path = _memory(worker, op)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as f:
+        f.write(f"{known.key}\n{known.etag}\n")
+    os.replace(temporary, path)
+
+
+def _download(worker: LocalWorker, op: SourceOp) -> Download:
+    """An http source, downloaded once per build."""
     memo_key = "http:" + op.identifier
     memo = worker.stats.get(memo_key)
-    if isinstance(memo, tuple):
+    from ..source import http
+
+    if isinstance(memo, http.Download):
         return memo
     import tempfile
 
-    from ..source import http
-
     directory = tempfile.mkdtemp(prefix="http-", dir=worker.scratch())
-    url = op.identifier
-    got = http.download(url, directory, checksum=dict(op.attrs).get("checksum", ""))
-    found = (f"{got.digest}:{got.name}:{got.mtime}", got.path, got.name, got.mtime)
-    worker.stats[memo_key] = found
-    return found
+    got = http.download(
+        op.identifier,
+        directory,
+        checksum=dict(op.attrs).get("checksum", ""),
+        authorization=_authorization(worker, op),
+    )
+    worker.stats[memo_key] = got
+    return got
 
 
-def _checkout(worker: LocalWorker, op: SourceOp, target: str) -> None:
+def _checkout(worker: LocalWorker, vertex: Vertex, op: SourceOp, target: str) -> None:
     import os
     import shutil
 
     if op.scheme == "git":
-        from ..source import git
+        from ..source import credentials, git
 
-        git.checkout(git.parse(op.identifier), target, keep_git_dir=dict(op.attrs).get("keep-git-dir") == "1")
+        ref = _git_ref(op)
+        access = credentials.git_access(ref.remote, worker.p.secrets, worker.p.ssh)
+        git.checkout(ref, target, commit=remote_key(worker, vertex), access=access)
         return
-    _, path, name, mtime = _download(worker, op)
-    out = os.path.join(target, name)
-    shutil.copyfile(path, out)
+    got = _download(worker, op)
+    if dict(op.attrs).get("unpack"):
+        from ..source import archive
+
+        with open(got.path, "rb") as f:
+            packed = archive.sniff(f.read(512))
+            f.seek(0)
+            if packed:
+                archive.extract(f, target)
+                return
+    out = os.path.join(target, got.name)
+    shutil.copyfile(got.path, out)
     os.chmod(out, 0o600)
-    os.utime(out, (mtime, mtime))
+    os.utime(out, (got.mtime, got.mtime))

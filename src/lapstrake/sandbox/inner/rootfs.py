@@ -334,7 +334,7 @@ def prepare(staging: Staging, number: int, mount: dict[str, object]) -> tuple[in
     if kind == "file":
         tree, directory = _file(staging.place(), number, mount), False
     elif kind == "overlay":
-        tree, directory = _overlay_mount(staging, number, mount), True
+        tree, directory = _overlay_mount(staging, number, mount)
     elif kind == "bind":
         tree, directory = _bind(str(mount["source"]), str(mount["subpath"]))
     else:
@@ -366,12 +366,11 @@ def _file(place: str, number: int, mount: dict[str, object]) -> int:
     return k.open_tree(k.AT_FDCWD, path, False)
 
 
-def _overlay_mount(staging: Staging, number: int, mount: dict[str, object]) -> int:
+def _overlay_mount(staging: Staging, number: int, mount: dict[str, object]) -> tuple[int, bool]:
     lowers = [str(p) for p in mount["lowers"]] or [str(mount["source"])]  # type: ignore[attr-defined]
-    if mount["subpath"]:
-        raise Refused("an overlay mount has no sub-path")
+    subpath = str(mount["subpath"])
     if mount["readonly"] and len(lowers) == 1:
-        return k.open_tree(k.AT_FDCWD, lowers[0])
+        return _bind(lowers[0], subpath)
     base = f"{staging.place()}/o{number}"
     where = f"{base}/m"
     for name in (base, f"{base}/u", f"{base}/w", where):
@@ -381,7 +380,7 @@ def _overlay_mount(staging: Staging, number: int, mount: dict[str, object]) -> i
     os.chown(f"{base}/u", state.st_uid, state.st_gid)
     upper, work = ("", "") if mount["readonly"] else (f"{base}/u", f"{base}/w")
     mount_overlay(lowers, upper, work, bool(mount.get("userxattr")), where)
-    return k.open_tree(k.AT_FDCWD, where, False)
+    return _bind(where, subpath)
 
 
 def _bind(source: str, subpath: str) -> tuple[int, bool]:
