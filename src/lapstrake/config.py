@@ -68,6 +68,9 @@ class Settings(Value):
     uid: int = 0
     environ: Mapping[str, str] = {}
     access: RegistryAccess = RegistryAccess()
+    ids_note: str = ""  # what the user should know about the user namespace we are in
+    no_namespace: str = ""  # why there is none, where one was wanted
+    mend: str = ""  # what gives us one
 
     def __repr__(self) -> str:
         return f"Settings(root={self.root!r}, config_path={self.config_path!r})"  # environ may hold secrets

@@ -11,16 +11,20 @@ import stat
 import threading
 
 from .errors import StoreError
+from .ids import ids
 from .tree import BLOCK, CHAR, DIR, FIFO, FILE, SOCKET, SYMLINK, Node
 from .values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import BinaryIO
+    from typing import Any, BinaryIO
 
 OWNER_XATTR = "user.lapstrake.owner"
-"""Real ownership of a file whose owner could not be set: ``uid:gid:mode[:kind:major:minor]``."""
+"""Real ownership of a file whose owner could not be set: ``uid:gid:mode[:kind:major:minor]``.
+
+``mode`` is ``-`` where the file itself has it.  Believed only where owners can't be set: elsewhere
+anybody inside of a step could forge one."""
 
 _OVERLAY = ("trusted.overlay.", "user.overlay.")
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -103,10 +107,11 @@ def make_node(
     rdev = (os.major(st.st_rdev), os.minor(st.st_rdev)) if kind in (CHAR, BLOCK) else (0, 0)
     size = st.st_size if kind == FILE else 0
     owner = marks.get("owner")
-    if owner is not None:
+    if owner is not None and not ids().chown:
         try:
             parts = owner.decode("ascii").split(":")
-            uid, gid, mode = int(parts[0]), int(parts[1]), int(parts[2], 8)
+            uid, gid = int(parts[0]), int(parts[1])
+            mode = mode if parts[2] == "-" else int(parts[2], 8)
             if len(parts) == 6 and parts[3] in (CHAR, BLOCK):
                 kind, size, rdev = parts[3], 0, (int(parts[4]), int(parts[5]))
         except (ValueError, IndexError):
@@ -115,6 +120,24 @@ def make_node(
         uid, gid = idmap.inside(uid, gid)
     inode = (st.st_dev, st.st_ino) if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode) else None
     return Node(kind, mode & 0o7777, uid, gid, size, st.st_mtime_ns, linkname, rdev, xattrs, inode)
+
+
+def note_owner(fd: int, node: Any) -> None:
+    """Keep what can't be set of owner, mode and device in an attribute of the open file.
+
+    ``node``: or anything with its ``kind``, ``mode``, ``uid``, ``gid`` and ``rdev``.  What is only ours stays
+    readable and writable to us.
+    """
+    if ids().root:
+        os.fchmod(fd, node.mode)
+        mode = "-"
+    else:
+        need = 0o700 if node.kind == DIR else 0o600
+        os.fchmod(fd, node.mode & 0o777 | need)
+        mode = "-" if node.mode & (0o7000 | need) == need else f"{node.mode:o}"
+    device = f":{node.kind}:{node.rdev[0]}:{node.rdev[1]}" if node.kind in (CHAR, BLOCK) else ""
+    if device or node.uid or node.gid or mode != "-":
+        os.setxattr(fd, OWNER_XATTR, f"{node.uid}:{node.gid}:{mode}{device}".encode())
 
 
 def split_path(path: str) -> list[str]:

@@ -40,6 +40,7 @@ COMMANDS = {
 }
 ALIASES = {"b": "build"}
 PLUGIN = "docker-buildx"
+_STORELESS = ("main", "builders", "plugin", "doctor", "images", "why")
 _GLOBAL_VALUES = ("--root", "--config", "--builder")
 # what the docker client puts before the plugin's name; only --config means something here
 _DOCKER_VALUES = (
@@ -63,6 +64,7 @@ class Globals:
         self.root = self.config = self.builder = self.docker_config = ""
         self.debug = False
         self.program = "lapstrake"
+        self.store = False  # the command reads or writes layers
 
     def settings(self, given: Parsed | None = None) -> Settings:
         """Read the configuration, once the command is known to be well-formed."""
@@ -75,7 +77,36 @@ class Globals:
             self.builder = given.text("builder") or self.builder
             self.debug = given.flag("debug") or self.debug
         settings = load(self.root, self.config, builder=self.builder, debug=self.debug)
-        return replace(settings, docker_config=self.docker_config) if self.docker_config else settings
+        if self.docker_config:
+            settings = replace(settings, docker_config=self.docker_config)
+        return _own_namespace(settings) if self.store else settings
+
+
+def _own_namespace(settings: Settings) -> Settings:
+    """Not root: go on as root of a user namespace, in which files of all owners can be made and removed."""
+    import os
+
+    from ..values import replace
+
+    if settings.uid == 0:
+        from ..ids import CAP_SYS_ADMIN, effective
+
+        if effective() >> CAP_SYS_ADMIN & 1:
+            return settings
+    from ..sandbox.userns import enter
+
+    entered = enter(force_single=_made_with_one_id(os.path.join(settings.root, "ids")))
+    if entered is None:
+        return settings
+    return replace(settings, ids_note=entered.note, no_namespace=entered.lack, mend=entered.hint)
+
+
+def _made_with_one_id(path: str) -> bool:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(20).strip() == "one"
+    except OSError:
+        return False
 
 
 def global_flags() -> tuple[Flag, ...]:
@@ -149,6 +180,7 @@ def _call(name: str, words: list[str], given: Globals) -> int:
             hint=(f"did you mean {near[0]}? " if near else "") + f"see '{given.program} --help'",
         )
     module, function, _ = entry
+    given.store = module not in _STORELESS
     if module == "main":
         return command_version(words, given)
     from .flags import HelpWanted, render_help

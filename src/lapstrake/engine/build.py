@@ -79,6 +79,7 @@ class Build:
         from .contexts import open_inputs
         from .export import Export
 
+        self.engine.say = self.engine.say or self._say_sandbox
         inputs, dockerfile = self._load(open_inputs)
         self.worker = shared.worker_for(self)
         self.inputs, context = shared.adopt(inputs, self.worker)
@@ -90,6 +91,11 @@ class Build:
             getattr(self.inputs.contexts["context"], "ignore", None),
             self._definition,
         )
+
+    def _say_sandbox(self, text: str) -> None:
+        """One line, when the first command is about to run: how it will be confined, and why so."""
+        with Step(self.emit, f"[internal] sandbox: {text}"):
+            pass
 
     def step(self, text: str) -> Step:
         """An internal step, under the build's name when there are several."""

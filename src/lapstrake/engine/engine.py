@@ -25,6 +25,7 @@ class Engine:
     """Everything that lives under ``--root``, opened lazily.  Use as a context manager."""
 
     def __init__(self, settings: Settings) -> None:
+        from ..ids import check_store
         from ..source.image import ImageSource
         from ..store.content import ContentStore
         from ..store.index import Index
@@ -34,6 +35,7 @@ class Engine:
         self.settings = settings
         self.root = settings.root
         _make_root(self.root)
+        check_store(self.root)
         self.lease = Lease(self.root)
         self.content = ContentStore(self.root, lease=self.lease)
         self.index = Index(self.root)
@@ -44,7 +46,8 @@ class Engine:
         self._client_lock = threading.Lock()
         self._executor: Executor | None = None
         self._snapshotter: Snapshotter | None = None
-        self.network_wanted = "default"
+        self._choosing = threading.RLock()
+        self.say: Callable[[str], None] | None = None
 
     def __enter__(self) -> Engine:
         return self
@@ -66,20 +69,30 @@ class Engine:
         return client
 
     def executor(self) -> Executor:
-        """The sandbox, chosen once."""
-        if self._executor is None:
-            from ..sandbox.select import choose
+        """The sandbox, chosen once; ``say`` is told which and why."""
+        with self._choosing:
+            if self._executor is None:
+                from ..sandbox.select import Wanted, choose
 
-            self._executor = choose(self.settings.isolation or "auto", self.root)
-        return self._executor
+                s = self.settings
+                self._executor, text = choose(
+                    Wanted(
+                        s.isolation or "auto", s.min_isolation, self.root, s.ids_note, s.no_namespace, s.mend
+                    )
+                )
+                if self.say is not None:
+                    self.say(text)
+            return self._executor
 
     def snapshotter(self) -> Snapshotter:
         """The snapshotter, chosen once."""
-        if self._snapshotter is None:
-            from ..snapshot.base import choose
+        with self._choosing:
+            if self._snapshotter is None:
+                from ..snapshot.base import choose
 
-            self._snapshotter = choose(self.root)
-        return self._snapshotter
+                plain = self.executor().name in ("chroot", "none")  # it can't mount
+                self._snapshotter = choose(self.root, "copying" if plain else self.settings.snapshotter)
+            return self._snapshotter
 
     def worker(
         self,

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import stat
 
-from ..dirview import OWNER_XATTR
+from ..dirview import note_owner
 from ..errors import StoreError
+from ..ids import ids
 from ..tree import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK
 from ..values import Value
 from .tar import BLOCK_SIZE, HARDLINK, OPAQUE_NAME, WHITEOUT_PREFIX, read
@@ -44,13 +45,13 @@ def apply(
     dest_dir: str,
     *,
     limit_bytes: int,
-    can_chown: bool = True,
-    userxattr: bool = False,
+    can_chown: bool | None = None,
+    userxattr: bool | None = None,
     idmap: IdMap | None = None,
 ) -> ApplyStats:
     """Extract the tar ``stream`` into ``dest_dir``, an existing, empty directory of ours.
 
-    ``limit_bytes`` bounds the tar (headers and content).  Without ``can_chown``, ownership and
+    ``limit_bytes`` bounds the tar (headers and content).  Without ``can_chown`` (default: as ``ids`` says), ownership and
     devices are kept beside the files (``dirview.OWNER_XATTR``).  Raises StoreError for a tar that is
     malformed, too large, or tries to leave its root.
     """
@@ -72,9 +73,12 @@ def apply(
 
 
 class _Extraction:
-    def __init__(self, dest: str, can_chown: bool, userxattr: bool, idmap: IdMap | None) -> None:
+    def __init__(
+        self, dest: str, can_chown: bool | None, userxattr: bool | None, idmap: IdMap | None
+    ) -> None:
         self.root = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.can_chown = can_chown
+        self.can_chown = ids().chown if can_chown is None else can_chown
+        userxattr = ids().userxattr if userxattr is None else userxattr
         self.opaque = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
         self.idmap = idmap
         self.me = (os.geteuid(), os.getegid())
@@ -309,11 +313,7 @@ class _Extraction:
                 os.fchown(fd, *ids)
             os.fchmod(fd, h.mode | 0o700 if kind == DIR else h.mode)
         else:
-            device = f":{kind}:{h.rdev[0]}:{h.rdev[1]}" if kind in (CHAR, BLOCK) else ""
-            need = 0o700 if kind == DIR else 0o600
-            os.fchmod(fd, h.mode & 0o777 | need)
-            if device or h.uid or h.gid or h.mode & (0o7000 | need) != need:
-                self._attribute(fd, OWNER_XATTR, f"{h.uid}:{h.gid}:{h.mode:o}{device}".encode())
+            note_owner(fd, h)
         for key, value in _wanted(h):
             self._attribute(fd, key, value)
 
@@ -334,8 +334,6 @@ class _Extraction:
             else:
                 os.setxattr(target, key, value, follow_symlinks=False)
         except OSError:
-            if key == OWNER_XATTR:
-                raise
             self.skipped += 1
 
     def finish(self) -> None:
@@ -352,7 +350,7 @@ class _Extraction:
                     continue
                 raise StoreError(f"cannot finish {'/'.join(parts)!r}: {e.strerror}") from e
             try:
-                if mode & 0o700 != 0o700 and self.can_chown:
+                if mode & 0o700 != 0o700 and (self.can_chown or ids().root):
                     os.fchmod(fd, mode)
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
             finally:

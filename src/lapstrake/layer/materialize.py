@@ -10,6 +10,7 @@ import os
 import stat
 
 from ..errors import BuildError
+from ..ids import ids
 from ..tree import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK, Entry, Node
 from ..values import Value
 
@@ -41,10 +42,10 @@ def materialize(
     beside the files, ``userxattr`` (same default) says how opaque directories are marked.
     Without ``owners`` everything belongs to us and nothing is noted about it.
     """
-    root = os.geteuid() == 0
+    mine = ids()
     style = _Style(
-        root if can_chown is None else can_chown,
-        (not root) if userxattr is None else userxattr,
+        mine.chown if can_chown is None else can_chown,
+        mine.userxattr if userxattr is None else userxattr,
         owners,
         idmap,
     )
@@ -185,20 +186,12 @@ class _Writer:
         if self.style.can_chown or not self.style.owners:
             os.fchmod(fd, node.mode)
         else:
-            self._note_owner(fd, node)
+            from ..dirview import note_owner
+
+            note_owner(fd, node)
         for key, value in node.xattrs:
             _set_xattr(fd, key, value)
         os.utime(fd, ns=(node.mtime_ns, node.mtime_ns))
-
-    def _note_owner(self, fd: int, node: Node) -> None:
-        """What can't be set goes into an attribute; we stay able to read and write the file."""
-        from ..dirview import OWNER_XATTR
-
-        need = 0o700 if node.kind == DIR else 0o600
-        device = f":{node.kind}:{node.rdev[0]}:{node.rdev[1]}" if node.kind in (CHAR, BLOCK) else ""
-        os.fchmod(fd, node.mode & 0o777 | need)
-        if device or node.uid or node.gid or node.mode & (0o7000 | need) != need:
-            os.setxattr(fd, OWNER_XATTR, f"{node.uid}:{node.gid}:{node.mode:o}{device}".encode())
 
     def _content(self, src: int, out: int, size: int, path: str) -> None:
         if not size:

@@ -22,8 +22,8 @@ def unpack(
     diff_id: str | None = None,
     *,
     limit_bytes: int = DEFAULT_LIMIT,
-    can_chown: bool = True,
-    userxattr: bool = False,
+    can_chown: bool | None = None,
+    userxattr: bool | None = None,
     idmap: IdMap | None = None,
 ) -> str:
     """Extract ``blob`` into the empty directory ``dest``; the diffID.  Raises StoreError if it is not

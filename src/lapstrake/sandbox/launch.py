@@ -72,6 +72,21 @@ class Helper:
             except OSError as error:
                 raise SandboxError(f"the sandbox helper is gone ({error})") from None
 
+    def probe(self) -> tuple[bool, str]:
+        """(whether runs get a /proc of their own, "") if namespaces work here, else (False, why not)."""
+        import marshal
+
+        ours, theirs = _pair()
+        try:
+            self.request(("probe",), [theirs.fileno()])
+            theirs.close()
+            raw = ours.recv(1 << 16)
+        finally:
+            ours.close()
+            theirs.close()
+        message = marshal.loads(raw) if raw else ("failed", 0, "the sandbox helper died")
+        return (bool(message[1]), "") if message[0] == "ready" else (False, str(message[2]))
+
     def close(self) -> None:
         """Stop the helper and everything it still runs."""
         with self._lock:

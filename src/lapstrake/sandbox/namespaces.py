@@ -29,6 +29,12 @@ class NamespacesExecutor:
         self._pretend = pretend
         self._network = network
         self._helper = Helper()
+        self.own_proc = True
+
+    def probe(self) -> str:
+        """Try the namespaces once, for real: ``""``, or why they can't be had."""
+        self.own_proc, lack = self._helper.probe()
+        return lack
 
     def prewarm(self) -> None:
         """Start what the first run will need, without waiting for it."""
@@ -46,7 +52,7 @@ class NamespacesExecutor:
             binfmt = emulation.registration(spec.arch)
         if spec.network == "default":
             spec = self._connect(spec)
-        data = payload.build(spec, "namespaces", binfmt=binfmt, pretend=self._pretend)
+        data = payload.build(spec, "namespaces", binfmt=binfmt, pretend=self._pretend, own_proc=self.own_proc)
         if not spec.resources and not spec.cgroup_parent:
             return Job(spec, output, cancel).run(
                 self._helper, data, options(spec, "namespaces", pretend=self._pretend)

@@ -57,6 +57,12 @@ class Network:
         self._control: object = None
         self._note: str | None = None  # "" once it works
 
+    def describe(self) -> str:
+        """For the line about the sandbox: what runs will see, as far as is known yet."""
+        if not self._pasta:
+            return "the host's network (pasta is not installed)"
+        return "the host's network (pasta failed here before)" if self._remembered() else "private network"
+
     def start(self, helper: Helper) -> None:
         """Begin to set the network up; returns at once."""
         with self._lock:

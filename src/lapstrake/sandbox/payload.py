@@ -54,7 +54,12 @@ def mount_data(mount: Mount, userxattr: bool, pretend: bool) -> dict[str, Any]:
 
 
 def build(
-    spec: ProcessSpec, mode: str, *, binfmt: tuple[str, bytes] | None = None, pretend: bool = False
+    spec: ProcessSpec,
+    mode: str,
+    *,
+    binfmt: tuple[str, bytes] | None = None,
+    pretend: bool = False,
+    own_proc: bool = True,
 ) -> dict[str, Any]:
     """The message a run's process reads."""
     root = spec.rootfs
@@ -77,5 +82,6 @@ def build(
         "devices": list(spec.devices),
         "binfmt": binfmt,
         "pretend": pretend,
+        "own_proc": own_proc,
         "tty": spec.tty,
     }

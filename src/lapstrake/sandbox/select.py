@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import SandboxError, UsageError
+from ..ids import CAP_SYS_ADMIN, CAP_SYS_CHROOT, effective, ids
 from ..values import Value
 
 TYPE_CHECKING = False
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from .spec import Executor
 
 ISOLATIONS = ("auto", "namespaces", "oci", "crun", "runc", "chroot")
-STRENGTH = {"chroot": 0, "namespaces": 1, "crun": 1, "runc": 1}  # for --min-isolation
+MINIMUM = {"chroot": 0, "namespaces": 1, "crun": 1, "runc": 1, "userns": 2}  # for --min-isolation
 
 
 class Check(Value):
@@ -24,54 +25,97 @@ class Check(Value):
     fix: str = ""
 
 
-def choose(
-    isolation: str = "auto", root_dir: str = "", *, single_id: bool = False, min_isolation: str = ""
-) -> Executor:
-    """The executor for ``isolation``; ``auto`` takes the strongest that works and notes why.
+class Wanted(Value):
+    """What was asked for, and what is known about the user namespace we are in.
 
-    ``single_id``: the user namespace maps one id only.  ``min_isolation``: refuse anything weaker.
+    ``minimum``: refuse anything weaker; ``note``, ``lack``, ``mend``: see ``userns.Entered``."""
+
+    isolation: str = "auto"
+    minimum: str = ""
+    root_dir: str = ""
+    note: str = ""
+    lack: str = ""
+    mend: str = ""
+
+
+def choose(wanted: Wanted) -> tuple[Executor, str]:
+    """The executor and one line that says which and why.
+
+    ``auto`` takes the strongest rung that works, tried for real; a rung asked for by name either
+    works or is an error.
     """
-    if isolation not in ISOLATIONS:
-        raise UsageError(f"isolation {isolation!r} is unknown", hint=f"known: {', '.join(ISOLATIONS)}")
-    if min_isolation and min_isolation not in STRENGTH:
-        raise UsageError(f"isolation {min_isolation!r} is unknown", hint=f"known: {', '.join(STRENGTH)}")
-    executor = _make(isolation, root_dir, single_id)
-    if min_isolation and STRENGTH.get(executor.name, 0) < STRENGTH[min_isolation]:
+    if wanted.isolation not in ISOLATIONS:
+        raise UsageError(f"isolation {wanted.isolation!r} is unknown", hint=f"known: {', '.join(ISOLATIONS)}")
+    if wanted.minimum and wanted.minimum not in MINIMUM:
+        raise UsageError(f"isolation {wanted.minimum!r} is unknown", hint=f"known: {', '.join(MINIMUM)}")
+    executor, text = _make(wanted)
+    strength = MINIMUM.get(executor.name, 9) + (executor.name == "namespaces" and not ids().first)
+    if wanted.minimum and strength < MINIMUM[wanted.minimum]:
         executor.close()
         raise SandboxError(
-            f"this host only offers {executor.name}, weaker than {min_isolation}",
-            hint="lapstrake doctor says what is missing",
+            f"this host only offers {text}, weaker than {wanted.minimum}",
+            hint=wanted.mend or "lapstrake doctor says what is missing",
         )
-    return executor
+    return executor, text
 
 
-def _make(isolation: str, root_dir: str, single_id: bool) -> Executor:
-    if isolation in ("oci", "crun", "runc"):
+def _make(wanted: Wanted) -> tuple[Executor, str]:
+    name = wanted.isolation
+    if name in ("oci", "crun", "runc"):
         from .ociruntime import OciRuntimeExecutor, find_runtime
 
-        name = (
-            isolation
-            if isolation != "oci"
-            else next((n for n in ("crun", "runc") if find_runtime(n)), "crun")
-        )
-        return OciRuntimeExecutor(runtime=name)
-    if isolation == "chroot":
+        runtime = name if name != "oci" else next((n for n in ("crun", "runc") if find_runtime(n)), "crun")
+        return OciRuntimeExecutor(runtime=runtime), f"{runtime}, the host's network"
+    if name == "chroot":
         from .chroot import ChrootExecutor
 
-        return ChrootExecutor()
-    missing = lacking() if isolation == "auto" else ""
-    if not missing or isolation == "namespaces" or os.geteuid() != 0:
-        from .namespaces import NamespacesExecutor
-        from .network import Network
+        return ChrootExecutor(), "chroot: the host's processes and network are visible to steps"
+    lack = wanted.lack or lacking()
+    if not lack:
+        executor, text, lack = _namespaces(wanted)
+        if executor is not None:
+            return executor, text
+    if name == "namespaces":
+        raise SandboxError(f"no namespaces here: {lack}", hint=wanted.mend or _mend())
+    if effective() >> CAP_SYS_CHROOT & 1:
+        from .chroot import ChrootExecutor
 
-        return NamespacesExecutor(
-            pretend=single_id, network=Network(probe_file=f"{root_dir}/network.probe" if root_dir else "")
+        return (
+            ChrootExecutor(),
+            f"chroot, because {lack}: the host's processes and network are visible to steps",
         )
-    from .chroot import ChrootExecutor
+    from .none import NoExecutor
 
-    executor = ChrootExecutor()
-    executor.notes.insert(0, f"no namespaces here: {missing}")
-    return executor
+    return NoExecutor(lack, wanted.mend or _mend()), f"none, because {lack}: no command can run"
+
+
+def _namespaces(wanted: Wanted) -> tuple[Executor | None, str, str]:
+    from .namespaces import NamespacesExecutor
+    from .network import Network
+
+    mine = ids()
+    network = Network(probe_file=f"{wanted.root_dir}/network.probe" if wanted.root_dir else "")
+    executor = NamespacesExecutor(pretend=not mine.chown, network=network)
+    lack = executor.probe()
+    if lack:
+        executor.close()
+        return None, "", lack
+    words = ["namespaces"]
+    if not mine.first:
+        words.append("own user namespace" if mine.chown else "own user namespace with a single id")
+    if not executor.own_proc:
+        words.append("the outer container's /proc")
+    words.append(network.describe())
+    text = ", ".join(words)
+    return executor, f"{text} ({wanted.note})" if wanted.note else text, ""
+
+
+def _mend() -> str:
+    if os.geteuid() == 0:
+        return "run outside of a restricted container, or with --security-opt seccomp=unconfined --cap-add SYS_ADMIN"
+    from .userns import hint
+
+    return hint()
 
 
 def lacking() -> str:
@@ -81,8 +125,7 @@ def lacking() -> str:
     for kind in ("mnt", "pid", "ipc", "uts", "net", "cgroup"):
         if not os.path.exists(f"/proc/self/ns/{kind}"):
             return f"the kernel has no {kind} namespaces"
-    capabilities = _status("CapEff")
-    if capabilities and not int(capabilities, 16) >> 21 & 1:
+    if not effective() >> CAP_SYS_ADMIN & 1:
         return "CAP_SYS_ADMIN is missing"
     return ""
 
@@ -91,17 +134,6 @@ def _kernel() -> tuple[int, int]:
     from .emulation import kernel_version
 
     return kernel_version()
-
-
-def _status(key: str) -> str:
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith(f"{key}:"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return ""
 
 
 def doctor() -> list[Check]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from ..rootfs import saved_path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +16,8 @@ _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def remove(upper: str, stubs: Iterable[tuple[str, int, int, int]], lowers: tuple[str, ...] = ()) -> None:
     """Remove still-empty stubs from ``upper`` and give their parents their times back.
 
-    ``stubs``: (path, 0 file / 1 directory / 2 file that held a mount's content, parent's mtime
+    ``stubs``: (path, 0 file / 1 directory / 2 file that held a mount's content / 3 device
+    / 4 file in the place of one that was saved, parent's mtime
     before, and after creation).  A parent
     that overlayfs copied up only for the stub's sake goes as well.
     """
@@ -24,7 +27,11 @@ def remove(upper: str, stubs: Iterable[tuple[str, int, int, int]], lowers: tuple
             continue
         try:
             untouched = os.fstat(parent).st_mtime_ns == after
-            if _remove(parent, os.path.basename(path), kind) and untouched:
+            if kind == 4:
+                _restore(upper, path, parent)
+            elif not _remove(parent, os.path.basename(path), kind):
+                continue
+            if untouched:
                 os.utime(parent, ns=(os.fstat(parent).st_atime_ns, before))
         finally:
             os.close(parent)
@@ -57,12 +64,25 @@ def _remove(parent: int, name: str, kind: int) -> bool:
             os.rmdir(name, dir_fd=parent)
             return True
         state = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if state.st_mode & 0o170000 != 0o100000 or state.st_nlink != 1 or (state.st_size and kind != 2):
+        if kind == 3:
+            if state.st_mode & 0o170000 != 0o020000:
+                return False
+        elif state.st_mode & 0o170000 != 0o100000 or state.st_nlink != 1 or (state.st_size and kind != 2):
             return False
         os.unlink(name, dir_fd=parent)
     except OSError:
         return False
     return True
+
+
+def _restore(upper: str, path: str, parent: int) -> None:
+    """Bring a saved file back; a mark stays behind that says it is the same one as before."""
+    saved = saved_path(upper, path)
+    try:
+        os.rename(saved, os.path.basename(path), dst_dir_fd=parent)
+        os.close(os.open(saved, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError:
+        pass  # a directory of the step's own took its place: that stays
 
 
 def _forget_copied_up(upper: str, path: str, lowers: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import SandboxError
+from ..ids import CAP_SYS_ADMIN, effective, forget
 from ..values import Value
 
 TYPE_CHECKING = False
@@ -20,6 +21,15 @@ class Mapping(Value):
     single: bool
     uids: tuple[tuple[int, int, int], ...]  # (inside, outside, count)
     gids: tuple[tuple[int, int, int], ...]
+    tool: bool = True  # newuidmap writes the maps; else we may ourselves
+
+
+class Entered(Value):
+    """How it went.  ``note``: what to tell the user; ``lack``: why there is no namespace, ``hint``: what mends it."""
+
+    note: str = ""
+    lack: str = ""
+    hint: str = ""
 
 
 def subids_available(uid: int | None = None) -> bool:
@@ -73,21 +83,22 @@ def plan(uid: int, gid: int, subuids: list[tuple[int, int]], subgids: list[tuple
     return Mapping(single=single, uids=maps[0], gids=maps[1])
 
 
-def enter(*, force_single: bool = False) -> Mapping | None:
-    """Go on as root of a new user and mount namespace; None if the caller is root already.
+def enter(*, force_single: bool = False) -> Entered | None:
+    """Go on as root of a new user and mount namespace; None if that is not needed.
 
     Forks: the child returns from here, the parent stays behind, passes signals on and ends with
-    the child's status.  Must be called before the process has any other thread.
+    the child's status.  Must be called before the process has any other thread.  Where no
+    namespace can be had the process goes on without one: ``Entered.lack`` says why, and no step
+    that runs a command will be possible unless a changed root is.
     """
-    if os.geteuid() == 0:
+    if effective() >> CAP_SYS_ADMIN & 1:
         return None
-    uid, gid = os.getuid(), os.getgid()
-    usable = not force_single and subids_available(uid)
-    mapping = plan(
-        uid, gid, ranges("/etc/subuid", uid) if usable else [], ranges("/etc/subgid", uid) if usable else []
-    )
+    from .inner import kernel as k
+
+    mapping, note = _wanted_mapping(force_single)
     ready_r, ready_w = os.pipe()
     mapped_r, mapped_w = os.pipe()
+    before = os.getpid()
     child = os.fork()
     if child:
         os.close(ready_w)
@@ -95,28 +106,49 @@ def enter(*, force_single: bool = False) -> Mapping | None:
         _stay_behind(child, mapping, ready_r, mapped_w)
     os.close(ready_r)
     os.close(mapped_w)
-    from .inner import kernel as k
-
     try:
         k.unshare(k.CLONE_NEWUSER | k.CLONE_NEWNS)
     except OSError as error:
-        raise SandboxError(f"no user namespace can be had: {error.strerror}", hint=_hint()) from None
-    k.prctl(k.PR_SET_PDEATHSIG, 15)
+        os.close(ready_w)
+        os.close(mapped_r)
+        k.prctl(k.PR_SET_PDEATHSIG, 15)
+        return Entered(lack=f"no user namespace can be had ({error.strerror})", hint=hint())
     os.write(ready_w, b"1")
     os.close(ready_w)
-    answer = os.read(mapped_r, 4096)
+    answer = os.read(mapped_r, 4096).decode("utf-8", "replace")
     os.close(mapped_r)
-    if answer != b"ok":
+    if not answer.startswith("ok"):
         raise SandboxError(
-            f"the ids of the user namespace can't be mapped: {answer.decode('utf-8', 'replace') or 'the parent died'}",
+            f"the ids of the user namespace can't be mapped: {answer or 'the parent died'}",
             hint="check /etc/subuid and /etc/subgid, or remove your lines there to use a single id",
         )
-    if not mapping.single:
-        os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
+    k.prctl(k.PR_SET_PDEATHSIG, 15)  # after the change of ids, which clears it
+    if os.getppid() != before:
+        os.kill(os.getpid(), 15)
     k.mount("", "/", "", k.MS_REC | (1 << 19))  # MS_SLAVE: nothing we mount is seen outside
-    return mapping
+    forget()
+    return Entered(note=answer[3:] or note)
+
+
+def _wanted_mapping(force_single: bool) -> tuple[Mapping, str]:
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0 and effective() >> 6 & 3 == 3:  # root of a container: all ids we have, as they are
+        own = [_identity(name) for name in ("uid_map", "gid_map")]
+        return Mapping(single=False, uids=own[0], gids=own[1], tool=False), ""
+    if force_single:
+        return plan(uid, gid, [], []), ""
+    usable = subids_available(uid)
+    subuids, subgids = (ranges("/etc/subuid", uid), ranges("/etc/subgid", uid)) if usable else ([], [])
+    note = "" if usable else "no subordinate ids for this user: owners of files are kept beside the files"
+    return plan(uid, gid, subuids, subgids), note
+
+
+def _identity(name: str) -> tuple[tuple[int, int, int], ...]:
+    with open(f"/proc/self/{name}", encoding="ascii") as file:
+        lines = [line.split() for line in file]
+    return tuple((int(first), int(first), int(count)) for first, _outside, count in lines)
 
 
 def _stay_behind(child: int, mapping: Mapping, ready: int, mapped: int) -> NoReturn:
@@ -127,7 +159,7 @@ def _stay_behind(child: int, mapping: Mapping, ready: int, mapped: int) -> NoRet
         for number in _SIGNALS:
             signal.signal(number, lambda received, _frame: _pass_on(child, received))
         if os.read(ready, 1):
-            os.write(mapped, _map(child, mapping).encode() or b"ok")
+            os.write(mapped, _map(child, mapping).encode())
         os.close(mapped)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         status = code if code >= 0 else 128 - code
@@ -144,21 +176,25 @@ def _pass_on(child: int, number: int) -> None:
 
 
 def _map(child: int, mapping: Mapping) -> str:
-    """Write the maps of ``child``; an error text, or ``""``."""
-    try:
-        if mapping.single:
-            _write(f"/proc/{child}/setgroups", "deny")
-            for name, lines in (("uid_map", mapping.uids), ("gid_map", mapping.gids)):
-                _write(f"/proc/{child}/{name}", "".join(f"{a} {b} {c}\n" for a, b, c in lines))
-            return ""
+    """Write the maps of ``child``: ``ok``, perhaps with a remark, or what went wrong."""
+    if not mapping.single and mapping.tool:
         for tool, lines in (("newuidmap", mapping.uids), ("newgidmap", mapping.gids)):
             program = _tool(tool)
             arguments = [program, str(child), *(str(n) for line in lines for n in line)]
             if os.waitpid(os.posix_spawn(program, arguments, dict(os.environ)), 0)[1]:
-                return f"{tool} failed"
+                if tool == "newgidmap":
+                    return "newgidmap failed"
+                mapping = plan(os.geteuid(), os.getegid(), [], [])
+                return _map(child, mapping) + " newuidmap failed: owners of files are kept beside the files"
+        return "ok"
+    try:
+        if mapping.single:
+            _write(f"/proc/{child}/setgroups", "deny")
+        for name, ranged in (("uid_map", mapping.uids), ("gid_map", mapping.gids)):
+            _write(f"/proc/{child}/{name}", "".join(f"{a} {b} {c}\n" for a, b, c in ranged))
     except OSError as error:
         return f"{error.strerror} ({error.filename})"
-    return ""
+    return "ok"
 
 
 def _write(path: str, text: str) -> None:
@@ -173,7 +209,7 @@ def _tool(name: str) -> str:
     return ""
 
 
-def _hint() -> str:
+def hint() -> str:
     for path, wanted, command in (
         (
             "/proc/sys/kernel/unprivileged_userns_clone",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from ..ids import ids
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +49,7 @@ def choose(root: str, wanted: str = "auto") -> Snapshotter:
     from .overlay import OverlaySnapshotter
 
     if wanted == "copying":
-        return CopyingSnapshotter(userxattr=os.geteuid() != 0)
+        return CopyingSnapshotter(userxattr=ids().userxattr)
     found = _remembered(root) or _remember(root, _probe(root))
     if found == "copying":
         if wanted == "overlay":
@@ -57,13 +59,13 @@ def choose(root: str, wanted: str = "auto") -> Snapshotter:
                 "overlayfs cannot be mounted here",
                 hint="needs Linux 5.11 and a file system with user.* attributes; or use the copying snapshotter",
             )
-        return CopyingSnapshotter(userxattr=os.geteuid() != 0)
+        return CopyingSnapshotter(userxattr=ids().userxattr)
     return OverlaySnapshotter(userxattr=found == "overlay-userxattr")
 
 
 def _state(root: str) -> tuple[str, str]:
     who = os.uname()
-    return f"{root}/snapshotter", f"{who.release} {os.geteuid()}"
+    return f"{root}/snapshotter", f"{who.release} {os.geteuid()} {int(ids().userxattr)}{int(ids().root)}"
 
 
 def _remembered(root: str) -> str | None:
@@ -94,7 +96,7 @@ def _probe(root: str) -> str:
     os.makedirs(root, exist_ok=True)
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-S", _probe_script(), root],
+            [sys.executable, "-I", "-S", _probe_script(), root, *(["userxattr"] if ids().userxattr else [])],
             capture_output=True,
             timeout=30,
             check=False,

@@ -10,7 +10,10 @@ import errno
 import os
 import stat
 
+from ..dirview import OWNER_XATTR, note_owner
 from ..errors import StoreError
+from ..ids import ids
+from ..rootfs import saved_path
 from ..tree import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK
 from .view import StackView
 
@@ -125,11 +128,15 @@ class _Copy:
         self._facts(target, node)
 
     def _facts(self, target: str, node: Node) -> None:
-        try:
+        if ids().chown:
             os.chown(target, node.uid, node.gid, follow_symlinks=False)
-        except PermissionError:
-            pass
-        if node.kind != SYMLINK:
+        elif node.kind in (FILE, DIR):
+            fd = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                note_owner(fd, node)
+            finally:
+                os.close(fd)
+        if node.kind != SYMLINK and (ids().chown or ids().root):
             os.chmod(target, node.mode)
         for key, value in node.xattrs:
             try:
@@ -168,14 +175,22 @@ def _clone(source: int, target: str) -> None:
         os.close(source)
 
 
-def _mark(st: os.stat_result) -> _Mark:
+def _mark(st: os.stat_result, path: str) -> _Mark:
     if stat.S_ISDIR(st.st_mode):  # its link count and ctime follow its children
-        return (st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, 0)
+        owner = b"" if ids().chown else _noted(path)
+        return (st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, 0, *owner)
     return (st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_ctime_ns)
 
 
+def _noted(path: str) -> bytes:
+    try:
+        return os.getxattr(path, OWNER_XATTR, follow_symlinks=False)
+    except OSError:
+        return b""
+
+
 def _survey(root: str) -> dict[str, _Mark]:
-    marks = {"": _mark(os.stat(root))}
+    marks = {"": _mark(os.stat(root), root)}
     todo = [""]
     while todo:
         parent = todo.pop()
@@ -183,7 +198,7 @@ def _survey(root: str) -> dict[str, _Mark]:
             for e in entries:
                 st = e.stat(follow_symlinks=False)
                 path = _join(parent, e.name)
-                marks[path] = _mark(st)
+                marks[path] = _mark(st, e.path)
                 if stat.S_ISDIR(st.st_mode):
                     todo.append(path)
     return marks
@@ -233,11 +248,17 @@ class _Diff:
                     if old[0] != st.st_ino:
                         self._new(path, replaced=True)
                         continue
-                    if old != _mark(st):
+                    if old != _mark(st, f"{self.root}/{path}"):
                         self._parents(path)
                     todo.append(path)
-                elif old != _mark(st):
+                elif old != _mark(st, f"{self.root}/{path}") and not self._was_covered(path, old, st):
                     self._new(path, replaced=False)
+
+    def _was_covered(self, path: str, old: _Mark | None, st: os.stat_result) -> bool:
+        """Whether a run only saw another file in its place: then the time of its last change says nothing."""
+        return (
+            old is not None and old[:5] == _mark(st, path)[:5] and os.path.exists(saved_path(self.root, path))
+        )
 
     def _new(self, path: str, *, replaced: bool) -> None:
         self._parents(path.rpartition("/")[0])

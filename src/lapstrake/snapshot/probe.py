@@ -14,7 +14,7 @@ import tempfile
 _CLONE_NEWNS, _CLONE_NEWUSER, _MS_REC_PRIVATE = 0x20000, 0x10000000, 0x44000
 
 
-def main(root: str) -> str:
+def main(root: str, userxattr: bool = False) -> str:
     """``overlay``, ``overlay-userxattr`` or ``copying``."""
     libc = ctypes.CDLL(None, use_errno=True)
     uid, gid = os.geteuid(), os.getegid()
@@ -29,7 +29,7 @@ def main(root: str) -> str:
                 f.write(text)
     libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None)
     for answer, option in (("overlay", ""), ("overlay-userxattr", ",userxattr")):
-        if not (option == "" and uid != 0) and _works(libc, root, option):
+        if not (option == "" and (uid != 0 or userxattr)) and _works(libc, root, option):
             return answer
     return "copying"
 
@@ -73,6 +73,6 @@ def _mounts(libc: ctypes.CDLL, base: str, option: str) -> bool:
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(main(sys.argv[1]) + "\n")
+        sys.stdout.write(main(sys.argv[1], sys.argv[2:] == ["userxattr"]) + "\n")
     except OSError:
         sys.stdout.write("copying\n")

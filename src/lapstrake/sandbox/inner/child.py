@@ -265,6 +265,8 @@ def _chroot(spec: dict[str, Any], report: Any, filters: Any) -> None:
             raise rootfs.Refused(
                 f"the chroot executor has no {mount['kind']} mounts (target {mount['target']})"
             )
+    for name in rootfs.NODES:
+        _make_node(root, name)
     report(("stubs", root.stubs))
     os.fchdir(root.fd)
     os.chroot(".")
@@ -273,14 +275,49 @@ def _chroot(spec: dict[str, Any], report: Any, filters: Any) -> None:
     become(spec, filters)
 
 
+def _cover(root: rootfs.Root, target: str) -> int:
+    """Put the image's file out of the way; it comes back after the run."""
+    fd = root.open(target)
+    real = os.readlink(f"/proc/self/fd/{fd}").removeprefix(root.where).strip("/")
+    os.close(fd)
+    os.makedirs(f"{root.where}-saved", 0o700, exist_ok=True)
+    quoted = real.replace("%", "%25").replace("/", "%2F")
+    parent = root.open(os.path.dirname(real), os.O_DIRECTORY | os.O_PATH)
+    before = os.stat(parent).st_mtime_ns
+    os.rename(os.path.basename(real), f"{root.where}-saved/{quoted}", src_dir_fd=parent)
+    os.close(parent)
+    root.stubs.append((real, 4, before, 0))
+    fd = root.ensure(real, False)
+    _path, _kind, _before, after = root.stubs.pop()
+    root.stubs[-1] = (real, 4, before, after)
+    return fd
+
+
+def _make_node(root: rootfs.Root, name: str) -> None:
+    """A device node that the image lacks, for the time of the run."""
+    dev = root.ensure("dev", True)
+    try:
+        before = os.stat(dev).st_mtime_ns
+        os.mknod(name, 0o020666, os.stat(f"/dev/{name}").st_rdev, dir_fd=dev)
+        os.chmod(name, 0o666, dir_fd=dev)
+        root.stubs.append((f"dev/{name}", 3, before, os.stat(dev).st_mtime_ns))
+    except FileExistsError:
+        pass
+    except PermissionError:
+        raise rootfs.Refused(f"/dev/{name} can't be made for the step: CAP_MKNOD is missing") from None
+    finally:
+        os.close(dev)
+
+
 def _place_file(root: rootfs.Root, mount: dict[str, Any]) -> None:
     known = len(root.stubs)
     fd = root.ensure(mount["target"], False)
     try:
         if len(root.stubs) == known:
-            raise rootfs.Refused(f"the chroot executor can't cover the existing file {mount['target']}")
-        path, _directory, before, after = root.stubs[-1]
-        root.stubs[-1] = (path, 2, before, after)  # it goes whatever it holds by then
+            os.close(fd)
+            fd = _cover(root, mount["target"])
+        path, kind, before, after = root.stubs[-1]
+        root.stubs[-1] = (path, max(kind, 2), before, after)  # it goes whatever it holds by then
         with open(f"/proc/self/fd/{fd}", "wb") as file:
             file.write(mount["data"] or b"")
             os.fchmod(file.fileno(), mount["mode"])

@@ -61,7 +61,7 @@ PR_SET_PDEATHSIG, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_SECCOMP, PR_SET_NO_NE
     38,
     47,
 )
-PR_SET_KEEPCAPS = 8
+PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER = 8, 36
 PR_SET_DUMPABLE = 4
 
 
@@ -293,6 +293,11 @@ def load_seccomp(program: bytes) -> None:
 def close_on_exec_from(first: int) -> None:
     """Mark every descriptor from ``first`` on close-on-exec."""
     _call("close_range", _CLOSE_RANGE, _long(first), _long(0xFFFFFFFF), _long(4))
+
+
+def close_range(first: int) -> None:
+    """Close every descriptor from ``first``."""
+    _call("close_range", _CLOSE_RANGE, _long(first), _long(0xFFFFFFFF), _long(0))
 
 
 def loopback_up() -> None:

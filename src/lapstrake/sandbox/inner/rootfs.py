@@ -198,12 +198,28 @@ def open_root(upper: str, lowers: list[str], work: str, userxattr: bool, where: 
     return Root(where)
 
 
+def own_proc() -> bool:
+    """Whether a /proc of our own can be mounted; not below masked paths of an outer container."""
+    try:
+        os.close(k.new_mount("proc", _HARDENED))
+    except k.KernelError as error:
+        if error.errno != 1:
+            raise
+        return False
+    return True
+
+
 def mount_system(root: Root, spec: dict[str, object]) -> None:
     """/proc, /sys, /dev and what belongs into them."""
     for name in ("proc", "sys"):
         if _readlink(root.fd, name) is not None:
             raise Refused(f"/{name} is a symbolic link in this image")
-    root.attach(k.new_mount("proc", _HARDENED), "proc")
+    if spec["own_proc"]:
+        root.attach(k.new_mount("proc", _HARDENED), "proc")
+    else:  # the outer container's, as masked as it is there
+        tree = k.open_tree(k.AT_FDCWD, "/proc")
+        k.mount_setattr(tree, _HARDENED)
+        root.attach(tree, "proc")
     insecure = bool(spec["insecure"])
     sysattr = _HARDENED | (0 if insecure else k.ATTR_RDONLY)
     try:

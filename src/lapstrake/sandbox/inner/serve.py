@@ -5,7 +5,7 @@ Single-threaded on purpose, and small, so that forking is cheap.  When the engin
 
 Messages on the engine's socket (SEQPACKET, marshalled tuples): ``("run", options)`` with the
 descriptors [spec, control, stdin, stdout, stderr] (+ cgroup), ``("netns", command)`` with
-[control, ready].
+[control, ready]; ``("probe",)`` with [control]: try the namespaces; answers ``("ready", own /proc or not)``.
 Messages on a run's control socket: to the engine ``("stubs", list)``, ``("failed", status, text)``,
 ``("exit", status, cpu, peak)``; from the engine ``b"T"`` (terminate) and ``b"K"`` (kill).
 """
@@ -38,8 +38,9 @@ GRACE = 2.0
 class _Run:
     """One process being watched."""
 
-    def __init__(self, pid: int, control: _socket.socket) -> None:
+    def __init__(self, pid: int, control: _socket.socket, keeper: bool) -> None:
         self.pid = pid
+        self.keeper = keeper  # ``pid`` only watches over the command
         self.pidfd = os.pidfd_open(pid)
         self.control = control
         self.kill_at = 0.0
@@ -122,6 +123,9 @@ class Helper:
                 os.waitpid(run.pid, 0)
             except ChildProcessError:
                 pass
+        if any(run.keeper for run in live.values()):
+            self.runs = {}
+            self._kill_orphans()
 
     def _request(self) -> bool:
         data, ancillary, _flags, _address = self.engine.recvmsg(65536, 1024, _CLOEXEC)
@@ -135,6 +139,8 @@ class Helper:
         try:
             if message[0] == "netns":
                 self._make_netns(fds[0], fds[1], message[1])
+            elif message[0] == "probe":
+                self._probe(fds[0])
             else:
                 self._start(message[1], fds)
         finally:
@@ -144,6 +150,20 @@ class Helper:
                 except OSError:
                     pass
         return True
+
+    def _probe(self, control_fd: int) -> None:
+        """Whether every namespace and mount that a run needs can be had here."""
+        control = _socket.socket(fileno=os.dup(control_fd))
+        try:
+            self.filters[False] = seccomp.compile_filter(False)
+            pid = k.clone(_BASE | k.CLONE_NEWNET)
+            if pid == 0:
+                _probe_child(control)
+            os.waitpid(pid, 0)
+        except BaseException as error:
+            send(control, ("failed", child.SETUP_FAILED, f"{error}"))
+        finally:
+            control.close()
 
     def _start(self, options: dict[str, Any], fds: list[int]) -> None:
         control = _socket.socket(fileno=os.dup(fds[1]))
@@ -167,7 +187,7 @@ class Helper:
             return
         if pid == 0:
             self._child(fds, control, options, netns)
-        run = _Run(pid, control)
+        run = _Run(pid, control, options["mode"] == "chroot")
         for fd in (run.pidfd, control.fileno()):
             self.runs[fd] = run
             self.poll.register(fd, select.POLLIN)
@@ -182,6 +202,8 @@ class Helper:
                     os.write(procs, b"0\n")
             for number in range(3):
                 os.dup2(fds[2 + number], number)
+            if options["mode"] == "chroot":
+                _keep()
             if options["tty"]:
                 fcntl.ioctl(0, 0x540E, 0)  # TIOCSCTTY
             with open(f"/proc/self/fd/{fds[0]}", "rb") as file:
@@ -220,6 +242,20 @@ class Helper:
                 self.poll.unregister(fd)
         os.close(run.pidfd)
         run.control.close()
+        if run.keeper:
+            self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """Without a pid namespace, what a run left behind comes to us: nothing outlives its run."""
+        known = {r.pid for r in self.runs.values()} | set(self.attachers)
+        while True:
+            with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+                left = [pid for word in file.read().split() if (pid := int(word)) not in known]
+            if not left:
+                return
+            for pid in left:
+                os.kill(pid, 9)
+                os.waitpid(pid, 0)
 
     def _command(self, run: _Run) -> None:
         try:
@@ -253,6 +289,21 @@ class Helper:
             control.close()
 
 
+def _probe_child(control: _socket.socket) -> None:
+    try:
+        message: tuple[Any, ...] = ("failed", child.SETUP_FAILED, "unknown")
+        try:
+            k.mount("", "/", "", k.MS_REC | k.MS_PRIVATE)
+            k.unshare(k.CLONE_NEWCGROUP)
+            os.close(k.new_mount("tmpfs"))
+            message = ("ready", rootfs.own_proc())
+        except BaseException as error:
+            message = ("failed", child.SETUP_FAILED, f"{error}")
+        send(control, message)
+    finally:
+        os._exit(0)
+
+
 def _new_netns() -> int:
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -280,6 +331,25 @@ def _become_attacher(attach: list[str], netns: int, ready_fd: int) -> None:
         os._exit(127)
 
 
+def _keep() -> None:
+    """Fork: the child goes on as the command; we stay, pass SIGTERM on, and end as it ends.
+
+    Should we be killed, the command dies with us and all its descendants fall to the helper.
+    """
+    k.prctl(k.PR_SET_PDEATHSIG, 9)
+    k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
+    command = os.fork()
+    if command == 0:
+        return
+    _signal.signal(15, lambda number, _frame: os.kill(command, number))
+    k.close_range(3)
+    while True:
+        pid, state = os.waitpid(-1, 0)
+        if pid == command:
+            code = os.waitstatus_to_exitcode(state)
+            os._exit(code if code >= 0 else 128 - code)
+
+
 def _default_signals() -> None:
     for number in range(1, 65):
         if number not in (9, 19, 32, 33):
@@ -304,5 +374,6 @@ def main(fd: int) -> None:
     engine = _socket.socket(fileno=fd)
     gc.disable()
     gc.freeze()
+    k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
     Helper(engine).loop()
     os._exit(0)
