@@ -161,3 +161,13 @@ def context(tmp_path: Path):
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture
+def one_id():
+    """As in a user namespace with a single id: owners can't be set, and those kept beside files count."""
+    from lapstrake import ids
+
+    ids.assume(ids.Ids(chown=False, userxattr=True, root=True, first=False))
+    yield
+    ids.forget()

@@ -378,6 +378,7 @@ def test_whiteouts_and_opaque_directories(tmp_path):
     assert os.getxattr(tmp_path / "d", "trusted.overlay.opaque") == b"y"
 
 
+@pytest.mark.usefixtures("one_id")
 def test_without_the_right_to_chown(tmp_path):
     from lapstrake.dirview import DirView
 
