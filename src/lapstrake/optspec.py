@@ -250,6 +250,20 @@ def resource(text: str) -> tuple[str, str]:
     return key, value
 
 
+def share(text: str, what: str) -> float:
+    """``25%`` as 0.25; empty is 0."""
+    number = text.removesuffix("%")
+    if not text:
+        return 0.0
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise UsageError(f"invalid value {text} for {what}", hint="give a percentage, for example 10%")
+    return value / 100
+
+
 def cache(values: Iterable[str]) -> tuple[CacheSpec, ...]:
     """``--cache-from``/``--cache-to``: ``ref[,ref…]`` or ``type=…,…``."""
     out: list[CacheSpec] = []

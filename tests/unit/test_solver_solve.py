@@ -36,8 +36,11 @@ class Cache:
     def __init__(self) -> None:
         self.found: dict[str, Record] = {}
 
-    def lookup(self, key: str) -> Record | None:
+    def lookup(self, key: str, vertex: Vertex) -> Record | None:
         return self.found.get(key)
+
+    def alias(self, key: str, record: Record) -> None:
+        self.found[key] = record
 
     def store(self, record: Record, keys: tuple[str, ...], vertex: Vertex, parts: dict[str, str]) -> None:
         for key in keys:

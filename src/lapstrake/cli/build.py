@@ -93,6 +93,8 @@ def to_request(
         min_isolation=args.text("min-isolation"),
         jobs=args.number("jobs"),
         explain=args.flag("explain"),
+        require_cached=args.flag("require-cached"),
+        verify_cache=optspec.share(args.text("verify-cache"), "--verify-cache"),
         warnings=warnings,
     )
 

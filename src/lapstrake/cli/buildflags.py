@@ -96,6 +96,7 @@ _FLAGS = (
     ),
     Flag("push", "bool", 'Push the image; short for "--output=type=registry"'),
     Flag("quiet", "bool", "Show nothing but the image ID", short="q"),
+    Flag("require-cached", "bool", "Fail, naming the first step that is not cached, instead of running it"),
     Flag(
         "resource",
         "list",
@@ -122,6 +123,12 @@ _FLAGS = (
     Flag("tag", "list", 'Name the image ("name:tag")', short="t", metavar="NAME"),
     Flag("target", help="Stage to build", metavar="STAGE"),
     Flag("ulimit", "list", "Limit of RUN steps", metavar="TYPE=SOFT[:HARD]"),
+    Flag(
+        "verify-cache",
+        help="Run a sample of the cached steps again and compare; 10% of them unless said otherwise",
+        metavar="N%",
+        implied="10%",
+    ),
 )
 
 # accepted because people and programs pass them

@@ -20,13 +20,14 @@ def command(words: Sequence[str], given: Globals) -> int:
     flags = (
         Flag("context", help="Only builds of this context (default: all)", metavar="PATH"),
         Flag("format", help='"text" or "json"', default="text", metavar="FORMAT"),
+        Flag("json", "bool", 'Short for "--format=json"'),
     )
     about = "Say why steps were not taken from the cache the last time they ran. STEP is any part of a step's text."
     spec = Command(f"{given.program} why", "[OPTIONS] [STEP]", about, (*flags, *global_flags()), 0, 1)
     args = parse(spec, words)
     from .images import one_of
 
-    form = one_of(args.text("format"), ("text", "json"))
+    form = "json" if args.flag("json") else one_of(args.text("format"), ("text", "json"))
     import json
 
     from ..store.index import Index

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..config import Settings
     from ..dockerfile.instructions import Dockerfile
     from ..events import EventSink
+    from ..graph.vertex import Vertex
     from ..plan.lower import Plan
     from ..plan.request import BuildRequest
     from ..solver.solve import Solver
@@ -211,6 +212,10 @@ class Build:
             bases[(name, platform)] = BaseImage(got.ref, got.config, len(got.layers))
 
     # -- solve ------------------------------------------------------------------
+
+    def targets(self) -> list[Vertex]:
+        """What the solver has to obtain, a vertex for each platform that isn't empty."""
+        return [p.target for p in self.plans if p.target is not None]
 
     def scope(self) -> str:
         """What makes two builds "the same build again"."""

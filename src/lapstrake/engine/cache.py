@@ -6,7 +6,7 @@ from ..solver.ports import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ..graph.vertex import Vertex
     from ..store.index import Index
@@ -22,7 +22,7 @@ class LocalCache:
         self.clock = clock
         self.touched: list[str] = []
 
-    def lookup(self, key: str) -> Record | None:
+    def lookup(self, key: str, vertex: Vertex) -> Record | None:
         """The record stored under ``key``, if all its layers are there."""
         found = self.index.get_record(key)
         if found is None:
@@ -34,14 +34,14 @@ class LocalCache:
         self.touched.append(ident)
         return Record(value.get("identity", ident), layers, True, float(value.get("created", 0)))
 
-    def store(self, record: Record, keys: tuple[str, ...], vertex: Vertex, parts: dict[str, str]) -> None:
+    def alias(self, key: str, record: Record) -> None:
+        """Lead one more key to a record that is stored already."""
+        self.index.add_key(key, record.identity)
+
+    def store(self, record: Record, keys: tuple[str, ...], vertex: Vertex, parts: Mapping[str, str]) -> None:
         """Remember a finished vertex under all its keys."""
-        if not parts:
-            for key in keys:
-                self.index.add_key(key, record.identity)
-            return
         value = {
-            "identity": record.identity, "layers": list(record.layers), "name": vertex.name, "parts": parts,
+            "identity": record.identity, "layers": list(record.layers), "name": vertex.name, "parts": dict(parts),
             "op": type(vertex.op).__name__, "created": record.created or self.clock(),
         }  # fmt: skip
         self.index.put_record(record.identity, value, list(keys))

@@ -88,7 +88,7 @@ class _Crew:
         self.first = builds[0].worker
         self.owner: dict[str, LocalWorker] = {}
         for build in builds:
-            for v in walk([p.target for p in build.plans if p.target is not None]):
+            for v in walk(build.targets()):
                 self.owner.setdefault(v.digest, build.worker)
 
     def source_key(self, vertex: Vertex) -> str | None:
@@ -150,6 +150,7 @@ def solve(builds: Sequence[Build], engine: Engine, emit: EventSink, cancel: Canc
     """Solve what all builds have planned, then export each."""
     from ..solver.solve import Solver
     from .cache import LocalCache
+    from .explain import Explainer
 
     worker = builds[0].worker
     cache = LocalCache(engine.index, worker.usable, time.time)
@@ -164,9 +165,10 @@ def solve(builds: Sequence[Build], engine: Engine, emit: EventSink, cancel: Canc
             build.exporting.on_done(vertex, record)
 
     solver.on_done = on_done
-    solver.why = _why(builds, engine, worker)
+    solver.explainer = Explainer(engine.index, worker, [(b.scope(), b.targets()) for b in builds])
+    solver.require_cached = any(b.request.require_cached for b in builds)
     try:
-        solver.solve([p.target for b in builds for p in b.plans if p.target is not None])
+        solver.solve([v for b in builds for v in b.targets()])
         return [b.export(solver) for b in builds]
     finally:
         for packer in packers.values():
@@ -177,20 +179,3 @@ def solve(builds: Sequence[Build], engine: Engine, emit: EventSink, cancel: Canc
 def _lock(engine: Engine, cancel: CancelToken) -> Callable[[str], object]:
     """Single flight across processes: the second build of a key waits and takes the result."""
     return lambda key: engine.layers.locks.hold(key, cancel)
-
-
-def _why(
-    builds: Sequence[Build], engine: Engine, worker: LocalWorker
-) -> Callable[[Vertex, dict[str, Record]], str]:
-    from .explain import Explainer
-
-    if len(builds) == 1:
-        return Explainer(engine.index, worker, builds[0].scope()).why
-    from ..graph.vertex import walk
-
-    scopes: dict[str, Explainer] = {}
-    for build in builds:
-        explainer = Explainer(engine.index, worker, build.scope())
-        for v in walk([p.target for p in build.plans if p.target is not None]):
-            scopes.setdefault(v.digest, explainer)
-    return lambda v, records: scopes[v.digest].why(v, records) if v.digest in scopes else ""

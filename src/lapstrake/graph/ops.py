@@ -58,6 +58,7 @@ class ExecOp(Value):
     devices: tuple[str, ...] = ()
     resources: tuple[tuple[str, str], ...] = ()  # not in the key
     proxy_env: tuple[str, ...] = ()  # not in the key
+    arg_names: tuple[str, ...] = ()  # which of env are ARGs: only for messages, not in the key
 
 
 class CopyPart(Value):
@@ -99,4 +100,4 @@ class MkdirOp(Value):
 
 
 Op = SourceOp | ExecOp | CopyOp | MkdirOp
-UNKEYED = frozenset({"resources", "proxy_env"})
+UNKEYED = frozenset({"resources", "proxy_env", "arg_names"})

@@ -27,7 +27,12 @@ def encode(value: object) -> bytes:
     if isinstance(value, tuple):
         return b"(%d:" % len(value) + b"".join(map(encode, value)) + b")"
     if isinstance(value, Value):
-        fields = [f for f in value.__fields__ if f not in UNKEYED]
+        default = value.__defaults__  # left out, so that a new optional field changes no existing key
+        fields = [
+            f
+            for f in value.__fields__
+            if f not in UNKEYED and not (f in default and getattr(value, f) == default[f])
+        ]
         head = encode(type(value).__name__) + b"{%d:" % len(fields)
         return head + b"".join(encode(f) + encode(getattr(value, f)) for f in fields) + b"}"
     raise TypeError(f"can't encode {type(value).__name__}")
@@ -44,6 +49,10 @@ def op_key(op: Op) -> str:
             extra_hosts=tuple((n, "") for n, _ in op.extra_hosts),
             mounts=tuple(_mount_key(m) for m in op.mounts),
         )
+    elif isinstance(op, CopyOp) and op.cwd and op.dest.startswith("/"):
+        from ..values import replace
+
+        op = replace(op, cwd="")  # not looked at when the destination is absolute
     return sha256(encode((RECIPE, op))).hexdigest()
 
 
@@ -89,6 +98,12 @@ class Vertex:
 
     def __repr__(self) -> str:
         return f"<Vertex {self.name} {self.digest[7:19]}>"
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether the layer is the same whatever it is put on (``COPY --link``): input 0 then only says
+        where it goes, and is not part of the key."""
+        return isinstance(self.op, CopyOp) and self.op.link
 
     @property
     def content_inputs(self) -> tuple[int, ...]:

@@ -102,6 +102,13 @@ def subtree_digest(
     tree: Tree, path: str, *, follow: bool = True, file_digest: Callable[[str], bytes] | None = None
 ) -> bytes:
     """Digest of one file or of a directory with all below it; the name itself does not count."""
+    return records_digest(subtree_records(tree, path, follow=follow, file_digest=file_digest))
+
+
+def subtree_records(
+    tree: Tree, path: str, *, follow: bool = True, file_digest: Callable[[str], bytes] | None = None
+) -> list[str]:
+    """The records that :func:`subtree_digest` hashes."""
     from .select import not_found, resolve
 
     named, path = path, resolve(tree.lstat, path, last=follow)
@@ -110,8 +117,8 @@ def subtree_digest(
         raise not_found(tree, "context", named)
     if node.kind != DIR:
         content = (file_digest or file_digester(tree))(path).hex() if node.kind == FILE else ""
-        return records_digest([record("", node, content)])
-    return records_digest([record("", node, ""), *tree_records(tree, path, "", file_digest=file_digest)])
+        return [record("", node, content)]
+    return [record("", node, ""), *tree_records(tree, path, "", file_digest=file_digest)]
 
 
 def selection_records(tree: Tree, selection: Selection) -> list[str]:
@@ -161,6 +168,11 @@ def manifest(records: Iterable[str]) -> bytes:
     return zlib.compress("\n\0".join(lines).encode("utf-8", "surrogateescape"), 1)
 
 
+def entries_in(packed: bytes) -> int:
+    """How many files a manifest has (directories don't count)."""
+    return sum(row[0] != "d" for row in _unpack(packed).values())
+
+
 _FIELDS = ("type", "mode", "owner", "size", "link or attributes", "content")
 
 
@@ -170,15 +182,21 @@ def explain(old: bytes, new: bytes) -> list[str]:
     out = []
     for path in sorted(before.keys() | after.keys()):
         was, now = before.get(path), after.get(path)
+        path = path or "."  # noqa: PLW2901 - the mounted directory itself
         if was is None or now is None:
             out.append(f"{path} ({'added' if was is None else 'removed'})")
         elif was != now:
             changed = [i for i in range(6) if was[i] != now[i]]
             if 5 in changed and 3 in changed:
                 changed.remove(3)
-            words = [f"{_FIELDS[i]} {was[i]}->{now[i]}" if i in (1, 2) else _FIELDS[i] for i in changed]
-            out.append(f"{path} ({', '.join(words)})")
+            out.append(f"{path} ({', '.join(_change(i, was[i], now[i]) for i in changed)})")
     return out
+
+
+def _change(field: int, was: str, now: str) -> str:
+    if field == 1:
+        return f"mode {int(was, 8):04o}->{int(now, 8):04o}"
+    return f"owner {was}->{now}" if field == 2 else _FIELDS[field]
 
 
 def _unpack(packed: bytes) -> dict[str, tuple[str, ...]]:

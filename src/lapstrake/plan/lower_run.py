@@ -330,6 +330,7 @@ class Lowering:
             hostname=self.planner.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or "buildkitsandbox",
             extra_hosts=tuple(tuple(x) for x in req.add_hosts), ulimits=tuple(req.ulimits), shm_size=req.shm_size or 0,  # type: ignore[misc]
             cgroup_parent=req.cgroup_parent or "", devices=item.devices, resources=tuple(req.resources), proxy_env=tuple(proxies),
+            arg_names=tuple(n for n in s.args if n in s.env),
         )  # fmt: skip
         label = self.label(prefix, item.original or "RUN " + shown_cmd)
         s.root = self.vertex(op, tuple(inputs), label, item)

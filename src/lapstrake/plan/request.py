@@ -136,4 +136,6 @@ class BuildRequest(Value):
     min_isolation: str = ""
     jobs: int = 0
     explain: bool = False
+    require_cached: bool = False
+    verify_cache: float = 0.0  # share of the cached steps that are run again and compared, 0 to 1
     warnings: tuple[str, ...] = ()  # what the command line has to say (ignored flags)

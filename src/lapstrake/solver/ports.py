@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ..errors import CacheError
 from ..graph.vertex import Vertex
 from ..values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Protocol
 
     from ..sandbox.spec import Cancel
@@ -24,6 +26,14 @@ class Record(Value):
     created: float = 0.0  # seconds since the epoch
 
 
+class LostLayer(CacheError):
+    """A layer that a cache promised can't be had after all: its records are misses."""
+
+    def __init__(self, layer: str, message: str) -> None:
+        super().__init__(message)
+        self.layer = layer
+
+
 class Worker(Protocol):
     """Runs vertices on one machine and owns their results."""
 
@@ -35,5 +45,15 @@ class Worker(Protocol):
 class CacheIndex(Protocol):
     """Records by key.  A wrong record must never be given; a lost one is only slow."""
 
-    def lookup(self, key: str) -> Record | None: ...
-    def store(self, record: Record, keys: tuple[str, ...], vertex: Vertex, parts: dict[str, str]) -> None: ...
+    def lookup(self, key: str, vertex: Vertex) -> Record | None: ...
+    def store(
+        self, record: Record, keys: tuple[str, ...], vertex: Vertex, parts: Mapping[str, str]
+    ) -> None: ...
+    def alias(self, key: str, record: Record) -> None: ...
+
+
+class Explainer(Protocol):
+    """Says why a vertex runs, and remembers what it was made of once it has run."""
+
+    def reason(self, vertex: Vertex, records: Mapping[str, Record]) -> str: ...
+    def remember(self, vertex: Vertex, reason: str) -> Mapping[str, str]: ...

@@ -4,16 +4,23 @@ Two passes.  The first walks the graph once, inputs before users, and answers fr
 definition keys alone: no thread, no pull.  Only when something misses does the second pass start
 threads: it runs what the targets really need, asking for a content key first, so that a stage that
 ran again and gave the same bytes stops the rebuild there.
+
+Single flight: a step is looked up, run and stored under the lock of its key, so of all builds that
+share the store one runs it and the others take its result.  This cannot deadlock: a thread takes
+the lock of a step only when all inputs of the step are finished, holds one such lock at a time, and
+takes no other step's lock before it lets go; so whoever waits for a key waits for a step that is
+running, never for one that waits itself.  What a running step locks besides (layers, cache mounts)
+comes after it in that order, and none of those holders ever asks for a key.
 """
 
 from __future__ import annotations
 
-from hashlib import sha256
-
-from ..errors import BuildError, Cancelled
+from ..errors import BuildError, CacheError, Cancelled
 from ..events import VertexCached, VertexDone, VertexFailed, VertexStarted
 from ..graph.ops import SourceOp
-from ..graph.vertex import RECIPE, Vertex, walk
+from ..graph.vertex import Vertex, walk
+from ..values import replace
+from .keys import Keys, digest, local_identity
 from .ports import Record
 
 TYPE_CHECKING = False
@@ -22,15 +29,15 @@ if TYPE_CHECKING:
 
     from ..events import EventSink
     from .cancel import CancelToken
-    from .ports import CacheIndex, Worker
-
-
-def _h(*parts: str) -> str:
-    return sha256("\0".join((RECIPE, *parts)).encode()).hexdigest()
+    from .ports import CacheIndex, Explainer, Worker
 
 
 class Solver:
-    """One solve: holds what is known of each vertex."""
+    """One solve: holds what is known of each vertex.
+
+    ``lock``: single flight by key; ``on_done`` hears of every step that ran, ``on_hit`` of every one
+    that was answered from the cache; ``require_cached`` fails instead of running a step.
+    """
 
     def __init__(
         self,
@@ -51,53 +58,14 @@ class Solver:
         self.jobs = jobs or 32
         self.lock = lock
         self.records: dict[str, Record] = {}
-        self.keys: dict[str, str] = {}
+        self.keys: dict[str, tuple[str, ...]] = {}
+        self.made = Keys(worker, self.records)
         self.ran = 0
         self.hits = 0
+        self.require_cached = False
         self.on_done: Callable[[Vertex, Record], None] | None = None
-        self.why: Callable[[Vertex, dict[str, Record]], str] | None = None
-
-    # -- keys -----------------------------------------------------------------
-
-    def key_of(self, v: Vertex) -> str | None:
-        """The definition key, with content in place of definition where only content counts.
-
-        None while an input isn't known yet."""
-        parts = [v.op_digest]
-        if isinstance(v.op, SourceOp):
-            own = self.worker.source_key(v)
-            return None if own is None else _h("source", v.op_digest, own)
-        for i, source in enumerate(v.inputs):
-            local = isinstance(source.op, SourceOp) and source.op.scheme == "local"
-            if local:
-                parts.append("content:" + self._content(source, _NOTHING, v, i))
-                continue
-            record = self.records.get(source.digest)
-            if record is None:
-                return None
-            parts.append("def:" + record.identity)
-        return _h(*parts)
-
-    def _content(self, source: Vertex, record: Record, v: Vertex, index: int) -> str:
-        try:
-            return self.worker.content_key(source, record, v, index)
-        except BuildError as exc:
-            if exc.span is None:
-                exc.span = v.span
-            raise
-
-    def content_key_of(self, v: Vertex) -> str | None:
-        """The key with every content input by content; None when the vertex has none."""
-        if not v.content_inputs:
-            return None
-        parts = ["content-key", v.op_digest]
-        for i, source in enumerate(v.inputs):
-            record = self.records.get(source.digest, _NOTHING)
-            if i in v.content_inputs:
-                parts.append("content:" + self._content(source, record, v, i))
-            else:
-                parts.append("def:" + record.identity)
-        return _h(*parts)
+        self.on_hit: Callable[[Vertex, Record], None] | None = None
+        self.explainer: Explainer | None = None
 
     # -- pass one ---------------------------------------------------------------
 
@@ -108,47 +76,50 @@ class Solver:
             if isinstance(v.op, SourceOp):
                 self._source_record(v)
                 continue
-            key = self.key_of(v)
+            key = self.made.definition(v)
             if key is None:
                 continue
-            self.keys[v.digest] = key
+            self.keys[v.digest] = (key,)
             if v.ignore_cache:
                 continue
-            record = self.cache.lookup(key)
+            record = self.cache.lookup(key, v)
+            if record is not None:
+                record = self.made.place(v, record)
             if record is not None:
                 self.records[v.digest] = record
-        needed: dict[str, Vertex] = {}
-
-        def need(v: Vertex) -> None:
-            if v.digest in self.records or v.digest in needed:
-                return
-            needed[v.digest] = v
-            for i in v.inputs:
-                need(i)
-
-        for t in targets:
-            need(t)
+        needed: set[str] = set()
+        stack = list(targets)
+        while stack:
+            v = stack.pop()
+            if v.digest not in self.records and v.digest not in needed:
+                needed.add(v.digest)
+                stack.extend(v.inputs)
         return [v for v in order if v.digest in needed]
 
     def _source_record(self, v: Vertex) -> None:
         op = v.op
         if op.scheme in ("scratch", "local"):  # type: ignore[union-attr]
-            self.records[v.digest] = Record(_h(op.scheme, op.identifier), (), True)  # type: ignore[union-attr]
+            identity = (
+                local_identity(op.identifier) if op.scheme == "local" else digest("scratch", op.identifier)  # type: ignore[union-attr]
+            )
+            self.records[v.digest] = Record(identity, (), True)
             return
-        key = self.key_of(v)
+        key = self.made.definition(v)
         if key is not None:
-            self.keys[v.digest] = key
-            record = self.cache.lookup(key)
+            self.keys[v.digest] = (key,)
+            record = self.cache.lookup(key, v)
             if record is not None:
                 self.records[v.digest] = record
 
     def announce(self, targets: list[Vertex], skip: set[str]) -> None:
-        """Tell the display about every vertex that was answered from the cache."""
+        """Tell of every vertex that was answered from the cache."""
         now = self.clock()
         for v in walk(targets):
             if v.digest in self.records and v.digest not in skip and v.name != "scratch":
                 self.hits += 1
                 self.emit(VertexCached(v.digest, v.name, now, tuple(i.digest for i in v.inputs)))
+                if self.on_hit is not None:
+                    self.on_hit(v, self.records[v.digest])
 
     # -- pass two -------------------------------------------------------------
 
@@ -157,6 +128,8 @@ class Solver:
         todo = self.look_up(targets)
         self.announce(targets, {v.digest for v in todo})
         if todo:
+            if self.require_cached:
+                self.jobs = 1  # in order, so that the first miss is the one named
             self._run_all(todo)
         return {t.digest: self.records[t.digest] for t in targets}
 
@@ -220,62 +193,65 @@ class Solver:
             raise error
 
     def _one(self, v: Vertex) -> None:
-        key = self.key_of(v)
-        if key is None:
-            key = v.digest
-        if self.lock is None:
-            self._one_locked(v, key)
+        if self.lock is None or v.ignore_cache:  # what ignores the cache has a key of its own
+            self._one_locked(v)
             return
-        with self.lock(key):  # type: ignore[attr-defined]
-            self._one_locked(v, key)
+        key = self.made.definition(v)
+        with self.lock(v.digest if key is None else key):  # type: ignore[attr-defined]
+            self._one_locked(v)
 
-    def _one_locked(self, v: Vertex, key: str) -> None:
-        ins = tuple(i.digest for i in v.inputs)
+    def _one_locked(self, v: Vertex) -> None:
         if self.cancel.is_set():
             raise Cancelled("the build was cancelled")
+        record, keys = self._answer(v)
+        self.keys[v.digest] = keys
+        if record is not None:
+            self.records[v.digest] = record
+            self.hits += 1
+            self.emit(VertexCached(v.digest, v.name, self.clock(), tuple(i.digest for i in v.inputs)))
+            if self.on_hit is not None:
+                self.on_hit(v, record)
+            return
+        step = not isinstance(v.op, SourceOp)
+        why = self.explainer.reason(v, self.records) if self.explainer is not None and step else ""
+        if self.require_cached and step:
+            raise CacheError(f"not everything is cached: {v.name}", span=v.span, hint=why or None)
+        record = self._run(v, keys)
+        parts = self.explainer.remember(v, why) if self.explainer is not None and step else {}
+        kept = record if not v.stands_alone else replace(record, layers=record.layers[-1:])
+        self.cache.store(kept, keys, v, {**parts, "why": why})
+        placed = self.made.place(v, record)
+        self.records[v.digest] = record = record if placed is None else placed
+        self.ran += 1
+        if self.on_done is not None:
+            self.on_done(v, record)
+        self.emit(VertexDone(v.digest, v.name, self.clock(), (), why))
+
+    def _answer(self, v: Vertex) -> tuple[Record | None, tuple[str, ...]]:
+        """What the cache says now that all inputs are known, and the vertex's keys."""
+        key = self.made.definition(v) or v.digest
+        if v.ignore_cache:
+            content = self.made.content(v)
+            return None, (key, content) if content else (key,)
+        record = self.cache.lookup(key, v)
         keys: tuple[str, ...] = (key,)
-        if not v.ignore_cache:
-            record = self.cache.lookup(key)
-            if record is None:
-                content = self.content_key_of(v)
-                if content is not None:
-                    keys = (key, content)
-                    record = self.cache.lookup(content)
-                    if record is not None:
-                        self.cache.store(record, (key,), v, {})
-            if record is not None:
-                self.records[v.digest] = record
-                self.hits += 1
-                self.emit(VertexCached(v.digest, v.name, self.clock(), ins))
-                return
-        else:
-            content = self.content_key_of(v)
-            keys = (key, content) if content else (key,)
+        if record is None:
+            content = self.made.content(v)
+            if content is not None:
+                keys = (key, content)
+                record = self.cache.lookup(content, v)
+                if record is not None:
+                    self.cache.alias(key, record)
+        return (None if record is None else self.made.place(v, record)), keys
+
+    def _run(self, v: Vertex, keys: tuple[str, ...]) -> Record:
         start = self.clock()
-        self.emit(VertexStarted(v.digest, v.name, start, ins))
+        self.emit(VertexStarted(v.digest, v.name, start, tuple(i.digest for i in v.inputs)))
         try:
-            identity = key if not v.ignore_cache else _h(key, repr(start))
-            record = self.worker.run(
-                v, identity, tuple(self.records[i.digest] for i in v.inputs), self.cancel
-            )
+            identity = keys[0] if not v.ignore_cache else digest(keys[0], repr(start))
+            inputs = tuple(self.records[i.digest] for i in v.inputs)
+            return self.worker.run(v, identity, inputs, self.cancel)
         except BaseException as exc:
             message = exc.message if isinstance(exc, BuildError) else f"{type(exc).__name__}: {exc}"
             self.emit(VertexFailed(v.digest, v.name, self.clock(), message, isinstance(exc, Cancelled)))
             raise
-        self.cache.store(record, keys, v, self._parts(v))
-        self.records[v.digest] = record
-        self.ran += 1
-        if self.on_done is not None:
-            self.on_done(v, record)
-        why = self.why(v, self.records) if self.why is not None and v.inputs else ""
-        self.emit(VertexDone(v.digest, v.name, self.clock(), (), why))
-
-    def _parts(self, v: Vertex) -> dict[str, str]:
-        parts = {"op": v.op_digest}
-        for i, source in enumerate(v.inputs):
-            record = self.records.get(source.digest)
-            parts[f"input{i}"] = record.identity if record else ""
-        return parts
-
-
-_NOTHING = Record("", ())

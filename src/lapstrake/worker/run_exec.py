@@ -179,11 +179,10 @@ def _bind(worker: LocalWorker, m: ExecMount, record: Record) -> Mount:
 
 def _context_root(worker: LocalWorker, record: Record) -> str | None:
     """A host directory holding a local context as the build may see it (ignore rules applied)."""
-    from ..graph.ops import SourceOp
-    from ..solver.solve import _h
+    from ..solver.keys import local_identity
 
     for name, tree in worker.p.contexts.items():
-        if _h("local", SourceOp("local", name).identifier) == record.identity:
+        if local_identity(name) == record.identity:
             return _materialized_context(worker, name, tree)
     return None
 
