@@ -215,7 +215,7 @@ def test_manifest_explains(ctx):
     (ctx / "d" / "g").write_bytes(b"other")
     (ctx / "d" / "s" / "h").unlink()
     (ctx / "d" / "s" / "i").write_bytes(b"")
-    assert explain(before, pack()) == ["f (mode 640->600)", "g (content)", "s/h (removed)", "s/i (added)"]
+    assert explain(before, pack()) == ["f (mode 0640->0600)", "g (content)", "s/h (removed)", "s/i (added)"]
     assert explain(before, before) == []
 
 
