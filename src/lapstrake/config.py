@@ -51,6 +51,7 @@ class Settings(Value):
     builder: str = ""
     debug: bool = False
     progress: str = "auto"
+    summary: str = "short"
     colors: str = ""
     no_color: bool = False
     truncate: bool = False  # PROGRESS_NO_TRUNC=0
@@ -116,6 +117,7 @@ def load(
         builder=builder or env.get("BUILDX_BUILDER", ""),
         debug=debug or env.get("LAPSTRAKE_DEBUG", "") not in ("", "0", "false"),
         progress=pick("BUILDKIT_PROGRESS", "progress", "auto"),
+        summary=pick("LAPSTRAKE_SUMMARY", "summary", "short"),
         colors=env.get("BUILDKIT_COLORS", ""),
         no_color=bool(env.get("NO_COLOR", "")),
         truncate=env.get("PROGRESS_NO_TRUNC", "") == "0",

@@ -51,6 +51,7 @@ class VertexFailed(Value):
     at: float
     error: str
     cancelled: bool = False
+    stats: tuple[tuple[str, float], ...] = ()
 
 
 class Progress(Value):

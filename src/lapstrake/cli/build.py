@@ -39,6 +39,7 @@ def command(words: Sequence[str], given: Globals) -> int:
 
         settings = replace(settings, access=access_of(args, registries_of_build(args)))
     request = to_request(args, settings.environ, progress=settings.progress)
+    settings = _with_summary(args, settings)
     return execute(request, settings, quiet=args.flag("quiet"))
 
 
@@ -353,6 +354,13 @@ def _progress(args: Parsed, default: str) -> str:
     return mode
 
 
+def _with_summary(args: Parsed, settings: Settings) -> Settings:
+    mode = args.text("summary") or settings.summary
+    if mode not in ("short", "full", "none"):
+        raise UsageError(f"invalid summary: {mode}", hint="use short, full or none")
+    return replace(settings, summary=mode) if mode != settings.summary else settings
+
+
 def _arg_files(paths: list[str]) -> list[str]:
     out = []
     for path in paths:
@@ -430,7 +438,12 @@ def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -
         cancel.close()
         if mode not in ("quiet", "rawjson", "none"):
             _say_warnings(request, settings, renderer)
-    return _report(request, result, mode)
+    code = _report(request, result, mode)
+    if mode not in ("quiet", "rawjson", "none") and settings.summary != "none":
+        from .summary import summary
+
+        sys.stderr.write(summary(result, settings.summary))
+    return code
 
 
 def _renderer(mode: str, request: BuildRequest, settings: Settings) -> Renderer:

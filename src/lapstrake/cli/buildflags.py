@@ -120,6 +120,11 @@ _FLAGS = (
     Flag(
         "ssh", "list", 'Forward an SSH agent or keys ("default", "ID=SOCKET", "ID=KEY,KEY")', metavar="SPEC"
     ),
+    Flag(
+        "summary",
+        help='What is said at the end: "short" (default), "full" (a line a step) or "none"',
+        metavar="MODE",
+    ),
     Flag("tag", "list", 'Name the image ("name:tag")', short="t", metavar="NAME"),
     Flag("target", help="Stage to build", metavar="STAGE"),
     Flag("ulimit", "list", "Limit of RUN steps", metavar="TYPE=SOFT[:HARD]"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..solver.solve import Solver
     from .contexts import Inputs
     from .joint import Shared
+    from .sizes import ImageSizes
 
 
 class BuildResult(Value):
@@ -40,16 +41,22 @@ class BuildResult(Value):
     skipped: tuple[str, ...] = ()
     ran: int = 0
     cached: int = 0
-    summary: str = ""
+    ref: str = ""  # its id in the history
+    steps: tuple[dict[str, Any], ...] = ()  # as the history records them
+    sizes: ImageSizes | None = None  # the image against the stages left out of it
 
 
 def run_build(
     request: BuildRequest, settings: Settings, emit: EventSink, cancel: CancelToken | None = None
 ) -> BuildResult:
     """Build.  Raises BuildError; leaves no process, mount or half-written object behind."""
+    from .recorder import Recorder
+
     cancel = cancel or CancelToken()
-    with Engine(settings) as engine:
-        return Build(engine, request, emit, cancel).run()
+    recorder = Recorder(settings, [("", request)], emit)
+    with recorder.watch() as builds, Engine(settings) as engine:
+        builds.append(Build(engine, request, recorder.emit, cancel))
+        return recorder.done(builds, [builds[0].run()])[0]
 
 
 class Build:
@@ -231,6 +238,7 @@ class Build:
     def export(self, solver: Solver) -> BuildResult:
         """Join what was solved, prepare every output, then commit them."""
         from .contexts import save_stat_caches
+        from .sizes import image_sizes
 
         exported = self.exporting.finish(solver.records)
         save_stat_caches(self.engine, self.inputs.contexts)
@@ -242,16 +250,8 @@ class Build:
         skipped = self.plans[0].skipped
         return BuildResult(
             digest, config, exported.metadata, self.request.tags, tuple(self.warnings), skipped, solver.ran, solver.hits,
-            _summary(skipped),
+            sizes=image_sizes(self.plans, solver.records, self.worker),
         )  # fmt: skip
-
-
-def _summary(skipped: tuple[str, ...]) -> str:
-    """What a user may wonder about afterwards."""
-    if not skipped:
-        return ""
-    plural = "s" if len(skipped) > 1 else ""
-    return f"stage{plural} {', '.join(skipped)} not needed by the target: not run"
 
 
 def _directive_span(dockerfile: Dockerfile) -> Span | None:

@@ -14,12 +14,19 @@ if TYPE_CHECKING:
 
 class LocalCache:
     """Records by key.  ``usable(layer_id)`` says whether a layer can still be had; a record that
-    lost a layer is a miss."""
+    lost a layer is a miss.  ``sizes``: bytes by layer, filled from what is looked up."""
 
-    def __init__(self, index: Index, usable: Callable[[str], bool], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        index: Index,
+        usable: Callable[[str], bool],
+        clock: Callable[[], float],
+        sizes: dict[str, int] | None = None,
+    ) -> None:
         self.index = index
         self.usable = usable
         self.clock = clock
+        self.sizes = sizes if sizes is not None else {}
         self.touched: list[str] = []
 
     def lookup(self, key: str, vertex: Vertex) -> Record | None:
@@ -32,6 +39,8 @@ class LocalCache:
         if not all(map(self.usable, layers)):
             return None
         self.touched.append(ident)
+        if layers and "size" in value:
+            self.sizes[layers[-1]] = value["size"]
         return Record(value.get("identity", ident), layers, True, float(value.get("created", 0)))
 
     def alias(self, key: str, record: Record) -> None:
@@ -44,6 +53,8 @@ class LocalCache:
             "identity": record.identity, "layers": list(record.layers), "name": vertex.name, "parts": dict(parts),
             "op": type(vertex.op).__name__, "created": record.created or self.clock(),
         }  # fmt: skip
+        if record.layers and record.layers[-1] in self.sizes:
+            value["size"] = self.sizes[record.layers[-1]]
         self.index.put_record(record.identity, value, list(keys))
 
     def flush(self) -> None:

@@ -107,17 +107,23 @@ def run_jobs(
     """Build all ``jobs`` as one; the results in their order.  Raises BuildError like ``run_build``."""
     from .build import Build
     from .engine import Engine
+    from .recorder import Recorder
 
     cancel = cancel or CancelToken()
-    with Engine(settings) as engine:
-        shared = Shared(engine, emit)
+    ordered = in_order(jobs)
+    recorder = Recorder(settings, [(j.name, j.request) for j in ordered], emit)
+    with recorder.watch() as builds, Engine(settings) as engine:
+        shared = Shared(engine, recorder.emit)
         by_name: dict[str, Build] = {}
-        for job in in_order(jobs):
-            build = by_name[job.name] = Build(engine, job.request, emit, cancel, job.name)
+        for job in ordered:
+            build = by_name[job.name] = Build(engine, job.request, recorder.emit, cancel, job.name)
+            builds.append(build)
             build.prepare(shared)
             for plan in build.plans:
                 shared.plans[(job.name, plan.platform)] = plan
-        return solve([by_name[j.name] for j in jobs], engine, emit, cancel)
+        results = recorder.done(builds, solve(builds, engine, recorder.emit, cancel))
+        found = {j.name: r for j, r in zip(ordered, results, strict=True)}
+        return [found[j.name] for j in jobs]
 
 
 def links(request: BuildRequest) -> list[str]:
@@ -153,7 +159,7 @@ def solve(builds: Sequence[Build], engine: Engine, emit: EventSink, cancel: Canc
     from .explain import Explainer
 
     worker = builds[0].worker
-    cache = LocalCache(engine.index, worker.usable, time.time)
+    cache = LocalCache(engine.index, worker.usable, time.time, worker.sizes)
     crew = worker if len(builds) == 1 else _Crew(builds)
     solver = Solver(crew, cache, emit, cancel, clock=time.time, lock=_lock(engine, cancel))
     packers: dict[PackForm, Packer] = {}
@@ -167,6 +173,7 @@ def solve(builds: Sequence[Build], engine: Engine, emit: EventSink, cancel: Canc
     solver.on_done = on_done
     solver.explainer = Explainer(engine.index, worker, [(b.scope(), b.targets()) for b in builds])
     solver.require_cached = any(b.request.require_cached for b in builds)
+    solver.stats = worker.figures
     try:
         solver.solve([v for b in builds for v in b.targets()])
         return [b.export(solver) for b in builds]

@@ -66,6 +66,7 @@ class Solver:
         self.on_done: Callable[[Vertex, Record], None] | None = None
         self.on_hit: Callable[[Vertex, Record], None] | None = None
         self.explainer: Explainer | None = None
+        self.stats: Callable[[Vertex], tuple[tuple[str, float], ...]] = lambda _v: ()
 
     # -- pass one ---------------------------------------------------------------
 
@@ -225,7 +226,7 @@ class Solver:
         self.ran += 1
         if self.on_done is not None:
             self.on_done(v, record)
-        self.emit(VertexDone(v.digest, v.name, self.clock(), (), why))
+        self.emit(VertexDone(v.digest, v.name, self.clock(), self.stats(v), why))
 
     def _answer(self, v: Vertex) -> tuple[Record | None, tuple[str, ...]]:
         """What the cache says now that all inputs are known, and the vertex's keys."""
@@ -253,5 +254,9 @@ class Solver:
             return self.worker.run(v, identity, inputs, self.cancel)
         except BaseException as exc:
             message = exc.message if isinstance(exc, BuildError) else f"{type(exc).__name__}: {exc}"
-            self.emit(VertexFailed(v.digest, v.name, self.clock(), message, isinstance(exc, Cancelled)))
+            self.emit(
+                VertexFailed(
+                    v.digest, v.name, self.clock(), message, isinstance(exc, Cancelled), self.stats(v)
+                )
+            )
             raise

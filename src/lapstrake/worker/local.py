@@ -14,6 +14,7 @@ from ..events import LogChunk, Progress
 from ..graph.ops import CopyOp, ExecOp, MkdirOp, SourceOp
 from ..graph.vertex import Vertex
 from ..solver.ports import Record
+from ..tree import FILE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class LocalWorker:
         self._guard = threading.Lock()
         self._content_keys: dict[tuple[object, ...], str] = {}
         self.stats: dict[str, object] = {}
+        self.measured: dict[str, dict[str, float]] = {}  # by vertex: wall, cpu, peak_rss, bytes_added
+        self.sizes: dict[str, int] = {}  # by layer, of those made or looked up in this build
 
     def beside(self, *, secrets: Secrets | None, ssh: SshAgents | None, epoch: int | None) -> LocalWorker:
         """A worker for another request of the same run: its own secrets and times, all else shared."""
@@ -81,6 +84,16 @@ class LocalWorker:
         vars(parts).update(vars(self.p), secrets=secrets, ssh=ssh, epoch=epoch)
         vars(other).update(vars(self), p=parts)
         return other
+
+    # -- figures --------------------------------------------------------------
+
+    def figures(self, vertex: Vertex) -> tuple[tuple[str, float], ...]:
+        """What is known of a vertex that ran: seconds and bytes by name."""
+        return tuple(self.measured.get(vertex.digest, {}).items())
+
+    def measure(self, vertex: Vertex, **figures: float) -> None:
+        """Note figures of a vertex."""
+        self.measured.setdefault(vertex.digest, {}).update(figures)
 
     # -- keys -----------------------------------------------------------------
 
@@ -237,6 +250,12 @@ class LocalWorker:
             new = run_exec(self, vertex, key, inputs, cancel)
         else:
             raise BuildError(f"unknown operation {type(op).__name__}")
+        if new in self.pending:
+            self.sizes[new] = sum(
+                e.node.size for e in self.pending[new] if e.node.kind == FILE and not e.hardlink
+            )
+        if new in self.sizes:
+            self.measure(vertex, bytes_added=self.sizes[new])
         return Record(key, (*base, new), False, self.p.clock())
 
     def scratch(self) -> str:

@@ -9,6 +9,7 @@ from ..graph.ops import ExecMount, ExecOp
 from ..graph.vertex import Vertex
 from ..sandbox.spec import Mount, ProcessSpec
 from ..solver.ports import Record
+from ..store.measure import tree_bytes
 from .users import Account, lookup
 
 TYPE_CHECKING = False
@@ -50,12 +51,14 @@ def run_exec(
             worker.log(vertex, stream, data)
 
         info = worker.p.executor().run(spec, output, cancel)
+        worker.measure(vertex, wall=info.wall, cpu=info.cpu, peak_rss=info.peak_rss)
         if cancel.is_set() and info.status != 0:
             raise Cancelled("the build was cancelled")
         if info.status != 0:
             raise _failure(op, vertex, info.status, oom=info.oom, tail=tail.lines())
         upper = snapshotter.finish(active, rootfs)
         layer = key[:48]
+        worker.sizes[layer] = tree_bytes(upper)
         store.commit(upper, layer)
         return layer
     finally:

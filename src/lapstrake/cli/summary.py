@@ -1,0 +1,124 @@
+"""What a build says when it is over: what ran, what it cost, and how big the image is against its stages."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from ..engine.build import BuildResult
+
+MODES = ("short", "full", "none")
+_NAME_WIDTH = 56
+
+
+def summary(result: BuildResult, mode: str) -> str:
+    """The text for ``--summary=mode``; empty when there is nothing to say."""
+    steps = [s for s in result.steps if "[internal]" not in s["name"] and " internal]" not in s["name"]]
+    if mode == "none" or not steps:
+        return ""
+    parts = [step_table(steps)] if mode == "full" else []
+    parts.append(_line(steps))
+    if result.sizes is not None:
+        many = "s" if len(result.sizes.platforms) > 1 else ""
+        about = "" if result.sizes.exact else "about "
+        parts.append(
+            f"build stages: {size(result.sizes.stages)}, final image{many}: {about}{size(result.sizes.image)}"
+        )
+    if result.skipped:
+        parts.append(f"not needed, so not run: {', '.join(result.skipped)}")
+    return "\n".join(p.rstrip("\n") for p in parts if p) + "\n"
+
+
+def _line(steps: Sequence[Mapping[str, Any]]) -> str:
+    work = [s for s in steps if s.get("inputs") or s["state"] == "cached"]
+    ran = [s for s in work if s["state"] != "cached"]
+    cached = len(work) - len(ran)
+    if not work:
+        return ""
+    if not ran:
+        return f"all {cached} steps cached" if cached > 1 else "1 step cached"
+    text = f"{len(ran)} step{'s' if len(ran) > 1 else ''} ran"
+    text += f", {cached} cached" if cached else ""
+    slowest = max(ran, key=_spent)
+    figures = _figures(ran)
+    if len(ran) > 1 and _spent(slowest) >= 1:
+        figures.append(f"slowest: {short_name(slowest['name'])} {seconds(_spent(slowest))}")
+    return text + (f" ({', '.join(figures)})" if figures else "")
+
+
+def _figures(ran: Sequence[Mapping[str, Any]]) -> list[str]:
+    stats = [s.get("stats", {}) for s in ran]
+    cpu = sum(x.get("cpu", 0) for x in stats)
+    peak = max((x.get("peak_rss", 0) for x in stats), default=0)
+    added = sum(x.get("bytes_added", 0) for x in stats)
+    out = []
+    if cpu >= 0.05:
+        out.append(f"{seconds(cpu)} CPU")
+    if peak >= 1 << 20:
+        out.append(f"peak memory {size(peak)}")
+    if added:
+        out.append(f"{size(added)} added")
+    return out
+
+
+def _spent(step: Mapping[str, Any]) -> float:
+    return max(float(step.get("completed", 0)) - float(step.get("started", 0)), 0.0)
+
+
+def step_table(steps: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each step: wall and CPU time, peak memory, bytes added, hit or why not."""
+    from .template import align
+
+    rows = [["STEP", "TIME", "CPU", "MEMORY", "ADDED", "CACHE"]]
+    for s in steps:
+        stats = s.get("stats", {})
+        rows.append(
+            [
+                short_name(s["name"]),
+                "" if s["state"] == "cached" else seconds(_spent(s)),
+                seconds(stats["cpu"]) if "cpu" in stats else "",
+                size(stats["peak_rss"]) if stats.get("peak_rss") else "",
+                size(stats["bytes_added"]) if "bytes_added" in stats else "",
+                _cache(s),
+            ]
+        )
+    return align(rows, 2)
+
+
+def _cache(step: Mapping[str, Any]) -> str:
+    if step["state"] == "cached":
+        return "hit"
+    if step["state"] in ("error", "canceled"):
+        return str(step["state"])
+    return str(step.get("reason") or ("ran" if step.get("inputs") else ""))
+
+
+def short_name(name: str, width: int = _NAME_WIDTH) -> str:
+    """A step's name in a table: without digests, cut at ``width``."""
+    from ..progress.text import clip, safe
+
+    head, at, rest = name.partition("@sha256:")
+    if at and len(rest) >= 64:
+        name = head + rest[64:]
+    return clip(safe(name), width)
+
+
+def seconds(value: float) -> str:
+    """``0.3s``, ``12.4s``, ``3m12s``, ``1h02m``."""
+    if value < 100:
+        return f"{value:.1f}s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def size(n: float) -> str:
+    """``0 B``, ``812 kB``, ``9.1 MB``: decimal units, two figures that matter."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 999.5:
+            return f"{n:.0f} {unit}" if unit == "B" or n >= 9.95 else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"

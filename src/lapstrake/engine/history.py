@@ -1,0 +1,270 @@
+"""The history of builds, as readers see it: list, find, remove, and keep it bounded (spec cli.md §6)."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..errors import BuildError, UsageError
+from ..values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..config import Settings
+
+MAX_ENTRIES = 50
+MAX_AGE = 48 * 3600.0
+HARD_LIMIT = 500  # however young: a build of 50 ms can be run thousands of times a day
+MAX_LOGS = 1 << 30  # bytes of logs that are kept beyond the newest build's
+_MAX_RECORD = 64 << 20
+
+
+class Limits(Value):
+    """A record goes when there are more than ``entries`` newer ones and it is older than ``age`` seconds."""
+
+    entries: int = MAX_ENTRIES
+    age: float = MAX_AGE
+    hard: int = HARD_LIMIT
+    logs: int = MAX_LOGS
+
+
+def limits(settings: Settings) -> Limits:
+    """buildkitd.toml's ``[history]``: ``maxEntries`` and ``maxAge`` (seconds or a duration)."""
+    table = settings.config.get("history") if settings.config else None
+    if not isinstance(table, dict):
+        return Limits()
+    entries = table.get("maxEntries", MAX_ENTRIES)
+    age = table.get("maxAge", MAX_AGE)
+    if not isinstance(entries, int) or entries < 0:
+        raise UsageError(f"configuration {settings.config_path}: history.maxEntries must be a whole number")
+    return Limits(entries, _seconds(age, settings.config_path), max(HARD_LIMIT, entries))
+
+
+def _seconds(value: object, path: str) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "d": 86400.0}
+    total, digits = 0.0, ""
+    for char in str(value):
+        if char.isdigit() or char == ".":
+            digits += char
+        elif char in units and digits:
+            total, digits = total + float(digits) * units[char], ""
+        else:
+            raise UsageError(
+                f'configuration {path}: history.maxAge "{value}" is no duration', hint='as "48h"'
+            )
+    return total + (float(digits) if digits else 0.0)
+
+
+# -- keeping it bounded ----------------------------------------------------------------------
+
+
+def collect(directory: str, limit: Limits) -> None:
+    """Remove old records.  Cheap while there is nothing to remove; never raises."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    records = [n for n in names if n.endswith(".json")]
+    homes = [n for n in names if "." not in n]
+    if len(records) <= limit.entries and len(homes) <= 8:
+        return
+    now = time.time()
+    times = {n: _mtime(f"{directory}/{n}") for n in records}
+    newest = sorted(records, key=lambda n: times[n], reverse=True)
+    gone = set()
+    for i, name in enumerate(newest):
+        if i >= limit.hard or (i >= limit.entries and now - times[name] > limit.age):
+            _unlink(f"{directory}/{name}")
+            gone.add(name)
+    _collect_logs(directory, [n for n in newest if n not in gone], homes, limit)
+    for name in names:
+        if name.endswith(".tmp") and now - _mtime(f"{directory}/{name}") > 3600:
+            _unlink(f"{directory}/{name}")
+
+
+def _collect_logs(directory: str, records: list[str], homes: list[str], limit: Limits) -> None:
+    """Logs go with their record, the oldest earlier if there are too many bytes of them."""
+    order = {name[: -len(".json")]: i for i, name in enumerate(records)}
+    held = 0
+    for name in sorted(homes, key=lambda n: order.get(n, 1 << 30)):
+        path = f"{directory}/{name}"
+        if name in order:
+            if order[name] == 0:
+                continue
+            held += sum(_size(f"{path}/{f}") for f in _names(path))
+            if held <= limit.logs:
+                continue
+        elif is_running(path) or time.time() - _mtime(path) < limit.age:
+            continue  # it builds, or it was killed and is shown as that for a while
+        _remove(path)
+
+
+def is_running(home: str) -> bool:
+    """Whether the build that owns a log directory lives."""
+    import fcntl
+
+    try:
+        fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _remove(home: str) -> None:
+    for name in _names(home):
+        _unlink(f"{home}/{name}")
+    try:
+        os.rmdir(home)
+    except OSError:
+        pass
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _mtime(path: str) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+class History:
+    """The records under one root, newest first."""
+
+    def __init__(self, root: str) -> None:
+        self.directory = f"{root}/history"
+
+    def records(self) -> list[dict[str, Any]]:
+        """All records, the running and the interrupted builds too."""
+        found: dict[str, dict[str, Any]] = {}
+        for name in _names(self.directory):
+            path = f"{self.directory}/{name}"
+            if name.endswith(".json"):
+                record = _read(path)
+                if record is not None:
+                    found[record["id"]] = record
+            elif "." not in name:
+                for record in self._unfinished(path):
+                    found.setdefault(record["id"], record)
+        return sorted(found.values(), key=lambda r: float(r.get("started", 0.0)), reverse=True)
+
+    def _unfinished(self, home: str) -> Iterator[dict[str, Any]]:
+        heads = _load(f"{home}/running.json")
+        if not isinstance(heads, list):
+            return
+        running = is_running(home)
+        for head in heads:
+            if not isinstance(head, dict) or not isinstance(head.get("id"), str):
+                continue
+            if not running:
+                head |= {"status": "error", "error": {"message": "the build was interrupted"}}
+                head["completed"] = _mtime(home)
+            logs = sorted(n for n in _names(home) if n.endswith(".log"))
+            head["steps"] = [
+                {
+                    "digest": n, "name": n[:-4], "state": "running" if running else "canceled", "started": head["started"],
+                    "log": {"file": f"{os.path.basename(home)}/{n}", "size": _size(f"{home}/{n}"), "complete": True},
+                }
+                for n in logs
+            ]  # fmt: skip
+            yield head
+
+    def find(self, ref: str) -> dict[str, Any]:
+        """The record that ``ref`` means: an id, its unique beginning, ``builder/node/id``, or ``^N``
+        (the N-th from the newest; "" is the newest)."""
+        records = self.records()
+        if not ref or ref.startswith("^"):
+            digits = ref[1:] or "0"
+            if not digits.isdigit():
+                raise UsageError(f"invalid offset {ref}", hint="^0 is the newest build, ^1 the one before")
+            if int(digits) >= len(records):
+                raise BuildError(
+                    "no build is recorded" if not records else f"no record found for offset {int(digits)}",
+                    hint=f"{len(records)} builds are recorded; see history ls",
+                )
+            return records[int(digits)]
+        wanted = ref.rpartition("/")[2]
+        found = [r for r in records if r["id"] == wanted] or [
+            r for r in records if r["id"].startswith(wanted)
+        ]
+        if not found:
+            raise BuildError(f'no record found for ref "{ref}"', hint="see history ls")
+        if len(found) > 1:
+            raise UsageError(
+                f'ref "{ref}" is ambiguous: it begins {len(found)} build ids', hint="give more letters of it"
+            )
+        return found[0]
+
+    def log_path(self, record: dict[str, Any], step: dict[str, Any]) -> str:
+        """Where the log of a step is, or "" if it wrote none or it is gone."""
+        home, _, name = str((step.get("log") or {}).get("file", "")).partition("/")
+        if not name or not _is_plain(home) or not _is_plain(name) or not name.endswith(".log"):
+            return ""
+        path = f"{self.directory}/{home}/{name}"
+        return path if os.path.isfile(path) and not os.path.islink(path) else ""
+
+    def remove(self, record: dict[str, Any]) -> None:
+        """Forget a build and its logs.  Raises BuildError while it runs."""
+        home = f"{self.directory}/{record['id']}"
+        if record.get("status") == "running":
+            raise BuildError(f"build {record['id']} is running", hint="stop it first")
+        _unlink(f"{self.directory}/{record['id']}.json")
+        _remove(home)
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and all(c.isascii() and (c.isalnum() or c in "-_.") for c in name) and name[0] != "."
+
+
+def _load(path: str) -> Any:
+    import json
+
+    try:
+        with open(path, "rb") as f:
+            data = f.read(_MAX_RECORD + 1)
+        return json.loads(data) if len(data) <= _MAX_RECORD else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    """A record, or None if the file is none: half written by a crash, or foreign."""
+    found = _load(path)
+    if not isinstance(found, dict) or found.get("id") != os.path.basename(path)[: -len(".json")]:
+        return None
+    if not isinstance(found.get("steps"), list) or not isinstance(found.get("request"), dict):
+        return None
+    return found
