@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 
 PACKAGES="
     buildah busybox-static ca-certificates crun docker-registry file fuse-overlayfs gcc git iproute2
-    libc6-dev libseccomp2 mmdebstrap passt podman python3-venv qemu-user-static runc
+    libc6-dev libseccomp2 mmdebstrap openssh-client openssh-server passt podman python3-venv
+    qemu-user-static runc
     skopeo uidmap umoci xz-utils zstd
 "
 

@@ -137,6 +137,11 @@ def load(
     )
 
 
+def read_registry(path: str) -> Mapping[str, object]:
+    """The ``[registry]`` part of a configuration file, as a builder's ``--buildkitd-config`` has it."""
+    return _table(_read_toml(path, must_exist=True), "registry", path)
+
+
 def _default_root(env: Mapping[str, str], home: str, uid: int) -> str:
     if uid == 0 and not env.get("XDG_DATA_HOME"):
         return "/var/lib/lapstrake"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 LOCAL_DRIVERS = ("local", "docker", "docker-container")
-DRIVERS = (*LOCAL_DRIVERS, "dask")
+DRIVERS = (*LOCAL_DRIVERS, "ssh")
 _MAX_FILE = 1 << 20
 _OK = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 

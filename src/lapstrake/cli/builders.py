@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+from ..builders.drivers import SSH, driver_of, is_remote, node_spec
 from ..builders.state import (
     DEFAULT,
     DRIVERS,
-    LOCAL_DRIVERS,
     Builder,
     BuilderStore,
     Node,
@@ -16,6 +16,7 @@ from ..builders.state import (
     drop_node,
     next_node_name,
 )
+from ..engine.nodes import parse_endpoint
 from ..errors import BuildError, UsageError
 from ..optspec import fields, pair, platforms
 from .flags import Command, Flag, Parsed, parse
@@ -75,8 +76,25 @@ def command_create(words: Sequence[str], given: Globals) -> int:
     store.save(builder)
     if args.flag("use"):
         store.use(name)
+    if args.flag("bootstrap"):
+        for n in builder.nodes:
+            _boot(n)
     sys.stdout.write(f"{name}\n")
     return 0
+
+
+def _boot(node: Node) -> list[str]:
+    """Make sure that a node works; the platforms it has natively.  Raises BuildError."""
+    if not is_remote(node.endpoint):
+        return []
+    from ..engine.nodes import Connection
+
+    connection = Connection(node_spec(node))
+    try:
+        connection.hello()
+        return list(connection.platforms)
+    finally:
+        connection.close()
 
 
 def _leave(args: Parsed, store: BuilderStore, name: str) -> int:
@@ -101,7 +119,7 @@ def _builder_to_change(args: Parsed, store: BuilderStore, name: str) -> Builder:
     if found is None:
         if args.flag("append"):
             raise BuildError(f'failed to find instance "{name}" for append')
-        return Builder(name, driver or "local")
+        return Builder(name, driver_of(args.args[0] if args.args else "", driver))
     if not args.flag("append"):
         if args.text("node") and any(n.name == args.text("node") for n in found.nodes):
             return found
@@ -118,10 +136,10 @@ def _builder_to_change(args: Parsed, store: BuilderStore, name: str) -> Builder:
 
 def _node(args: Parsed, builder: Builder) -> Node:
     endpoint = args.args[0] if args.args else ""
-    if builder.driver == "dask" and not endpoint:
-        raise UsageError(
-            "the dask driver needs the address of a scheduler", hint="for example tcp://scheduler:8786"
-        )
+    if is_remote(endpoint):
+        parse_endpoint(endpoint)
+    elif builder.driver == SSH and not builder.nodes and not endpoint:
+        driver_of(endpoint, SSH)  # raises: such a builder begins with an endpoint
     config = args.text("buildkitd-config")
     if config and not os.path.isfile(config):
         raise UsageError(f"failed to read {config}: no such file")
@@ -158,8 +176,8 @@ def command_use(words: Sequence[str], given: Globals) -> int:
     return 0
 
 
-def _status(builder: Builder) -> str:
-    return "running" if builder.driver in LOCAL_DRIVERS else "remote"
+def _status(node: Node) -> str:
+    return "inactive" if is_remote(node.endpoint) else "running"  # a remote node runs while it is used
 
 
 def _platforms(node: Node) -> list[str]:
@@ -192,7 +210,7 @@ def command_ls(words: Sequence[str], given: Globals) -> int:
 
         for b in store.all():
             nodes = [
-                {"Name": n.name, "Endpoint": n.endpoint, "Status": _status(b), "Platforms": _platforms(n)}
+                {"Name": n.name, "Endpoint": n.endpoint, "Status": _status(n), "Platforms": _platforms(n)}
                 for n in b.nodes
             ]
             sys.stdout.write(
@@ -220,7 +238,7 @@ def command_ls(words: Sequence[str], given: Globals) -> int:
                 (
                     f" \\_ {n.name}",
                     f" \\_ {n.endpoint}",
-                    _status(b),
+                    _status(n),
                     _version(),
                     ", ".join(shown if not extra else shown[:4]) + extra,
                 )
@@ -235,8 +253,8 @@ def _version() -> str:
     return f"v{VERSION}"
 
 
-def show_builder(store: BuilderStore, name: str, settings: Settings) -> int:
-    """``inspect`` of a builder."""
+def show_builder(store: BuilderStore, name: str, settings: Settings, *, bootstrap: bool = False) -> int:
+    """``inspect`` of a builder; ``bootstrap`` reaches out to nodes on other machines."""
     b = store.get(name)
     lines = [
         f"Name:          {b.name}",
@@ -252,10 +270,18 @@ def show_builder(store: BuilderStore, name: str, settings: Settings) -> int:
             lines.append("Driver Options: " + " ".join(f'{k}="{v}"' for k, v in n.options))
         if n.config:
             lines.append(f"Config file:   {n.config}")
+        status, found, problem = _status(n), _platforms(n), ""
+        if bootstrap:
+            try:
+                found += [p for p in _boot(n) if p not in found and f"{p}*" not in found]
+                status = "running"
+            except BuildError as e:
+                status, problem = "error", e.message
+        lines += [f"Error:         {problem}"] if problem else []
         lines += [
-            f"Status:        {_status(b)}",
+            f"Status:        {status}",
             f"Version:       {_version()}",
-            "Platforms:     " + ", ".join(_platforms(n)),
+            "Platforms:     " + ", ".join(found),
         ]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

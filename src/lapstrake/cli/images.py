@@ -131,7 +131,7 @@ def command_inspect(words: Sequence[str], given: Globals) -> int:
     if kind != "image" and (not name or kind == "builder" or store.find(name) is not None):
         from .builders import show_builder
 
-        return show_builder(store, name or settings.builder, settings)
+        return show_builder(store, name or settings.builder, settings, bootstrap=args.flag("bootstrap"))
     import json
 
     from ..engine.images import inspect

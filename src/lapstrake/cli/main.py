@@ -33,6 +33,7 @@ COMMANDS = {
     "use": ("builders", "command_use", "Choose the builder to use by default"),
     "ls": ("builders", "command_ls", "List the builders"),
     "rm": ("builders", "command_rm", "Remove builders"),
+    "dial-stdio": ("dialstdio", "command", "Build for another Lapstrake over standard input and output"),
     "stop": ("builders", "command_stop", "Stop a builder (nothing runs between builds)"),
     "install": ("plugin", "command_install", "Become docker's buildx plugin"),
     "uninstall": ("plugin", "command_uninstall", "Stop being docker's buildx plugin"),

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from ..plan.request import BuildRequest
     from ..solver.solve import Solver
     from .contexts import Inputs
+    from .export import Export
     from .joint import Shared
+    from .nodes import RemoteBuild
     from .sizes import ImageSizes
 
 
@@ -74,6 +76,7 @@ class Build:
         self.warnings: list[Warned] = []
         self.epoch = request.source_date_epoch
         self._definition = ""
+        self.elsewhere: dict[Platform, RemoteBuild] = {}
 
     def run(self) -> BuildResult:
         """The whole build, step by step."""
@@ -85,20 +88,42 @@ class Build:
     def prepare(self, shared: Shared) -> None:
         """Everything before the first step runs: read the inputs, plan each platform, lint."""
         from .contexts import open_inputs
-        from .export import Export
 
         self.engine.say = self.engine.say or self._say_sandbox
         inputs, dockerfile = self._load(open_inputs)
         self.worker = shared.worker_for(self)
         self.inputs, context = shared.adopt(inputs, self.worker)
-        self.exporting = Export(self)
+        self.exporting = self.open_export()
+        if self.request.nodes:
+            self._send_away(inputs)
         self.plans = self._plan(dockerfile, self.inputs, context, shared)
-        self._lint(
-            dockerfile,
-            self.plans[0],
-            getattr(self.inputs.contexts["context"], "ignore", None),
-            self._definition,
-        )
+        if self.plans:
+            self._lint(
+                dockerfile,
+                self.plans[0],
+                getattr(self.inputs.contexts["context"], "ignore", None),
+                self._definition,
+            )
+
+    def open_export(self) -> Export:
+        """The outputs, checked before anything is built."""
+        from .export import Export
+
+        return Export(self)
+
+    def _send_away(self, inputs: Inputs) -> None:
+        """Let each platform be built by the node that has it; ours stay here."""
+        from .nodes import RemoteBuild, assign, check_inputs
+
+        nodes = {n.name: n for n in self.request.nodes}
+        for name, platforms in assign(self.request.nodes, self.platforms).items():
+            if not nodes[name].endpoint:
+                continue
+            check_inputs(inputs)
+            remote = RemoteBuild(self, nodes[name], platforms)
+            self.engine.on_close(remote.close)
+            remote.start(inputs)
+            self.elsewhere.update(dict.fromkeys(platforms, remote))
 
     def _say_sandbox(self, text: str) -> None:
         """One line, when the first command is about to run: how it will be confined, and why so."""
@@ -191,7 +216,7 @@ class Build:
         bases: dict[Any, Any] = {}
         named = context_keys(inputs.named)
         plans: list[Plan] = []
-        for platform in self.platforms:
+        for platform in (p for p in self.platforms if p not in self.elsewhere):
             for _ in range(64):
                 found = lower(
                     PlanInput(
@@ -247,7 +272,7 @@ class Build:
             digest = exported.result.descriptor.digest
             images = exported.result.images
             config = images[0].config_digest if len(images) == 1 else ""
-        skipped = self.plans[0].skipped
+        skipped = self.plans[0].skipped if self.plans else ()
         return BuildResult(
             digest, config, exported.metadata, self.request.tags, tuple(self.warnings), skipped, solver.ran, solver.hits,
             sizes=image_sizes(self.plans, solver.records, self.worker),

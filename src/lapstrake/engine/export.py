@@ -52,11 +52,14 @@ class Export:
     """The outputs of one build.  Made before anything is built, so that what can't work fails at once."""
 
     def __init__(self, build: Build) -> None:
+        self.build = build
         self.engine = build.engine
         self.request = build.request
         self.emit = build.emit
         self.worker = build.worker
         self.epoch = build.epoch
+        self.platforms = build.platforms
+        self.elsewhere = build.elsewhere
         self.title = f"[{build.name}] exporting to " if build.name else "exporting to "
         self.outputs = self._open()
         self.packers: dict[PackForm, Packer] = {}
@@ -73,7 +76,7 @@ class Export:
         stdout = _stdout()
         env = ExportEnv(
             content=self.engine.content, index=self.engine.index, cwd=os.getcwd(), client=self.engine.client,
-            fetch=self._fetch, stdout=stdout, search=tuple(self.engine.settings.environ.get("PATH", "").split(":")),
+            fetch=self.fetch, stdout=stdout, search=tuple(self.engine.settings.environ.get("PATH", "").split(":")),
             allow_delete="buildx.local.delete" in self.request.allow, note=self._note, tmp=self.engine.settings.tmp,
         )  # fmt: skip
         out = []
@@ -155,12 +158,14 @@ class Export:
         from ..export.join import assemble_result
 
         started = time.time()
+        plans = {plan.platform: plan for plan in self.plans}
         images: list[BuiltImage] = []
-        for plan in self.plans:
-            record = records.get(plan.target.digest) if plan.target is not None else None
-            image = _files_image(plan) if form is None else self._image(plan, record, records, form)
-            layers = record.layers if record is not None else ()
-            images.append(replace(image, rootfs=LazyView(self.worker, layers)))
+        for platform in self.platforms:
+            remote = self.elsewhere.get(platform)
+            if remote is not None:
+                images.append(remote.image(platform, form))
+            else:
+                images.append(self._own(plans[platform], records, form))
         if form is not None:
             step.status("exporting layers", started)
         multi = dict(self.request.build_args).get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true")
@@ -179,7 +184,16 @@ class Export:
             step.status(f"exporting manifest list {result.descriptor.digest}")
         return result
 
-    def _image(
+    def forms(self) -> list[FormOptions]:
+        """The forms of images that the outputs need, each once."""
+        return list(dict.fromkeys(o.form for o in self.outputs if o.form is not None))
+
+    def _own(self, plan: Plan, records: dict[str, Record], form: FormOptions | None) -> BuiltImage:
+        record = records.get(plan.target.digest) if plan.target is not None else None
+        image = _files_image(plan) if form is None else self.image(plan, record, records, form)
+        return replace(image, rootfs=LazyView(self.worker, record.layers if record is not None else ()))
+
+    def image(
         self, plan: Plan, record: Record | None, records: dict[str, Record], form: FormOptions
     ) -> BuiltImage:
         from .assemble import assemble
@@ -211,7 +225,7 @@ class Export:
         return found
 
     def _check_annotations(self, form: FormOptions) -> None:
-        known = {str(p.platform) for p in self.plans} | {p.platform.full for p in self.plans}
+        known = {str(p) for p in self.platforms} | {p.full for p in self.platforms}
         for note in form.annotations:
             if note.platform and note.platform not in known:
                 raise ExportError(f"invalid annotation: no platform {note.platform} found in source")
@@ -219,7 +233,8 @@ class Export:
     def _note(self, text: str) -> None:
         self.emit(Warned("", text))
 
-    def _fetch(self, desc: Any, repo: str) -> None:
+    def fetch(self, desc: Any, repo: str) -> None:
+        """Bring a base's layer into the store."""
         from ..oci import reference
 
         if self.engine.content.has(desc.digest):

@@ -79,6 +79,18 @@ class AnnotationSpec(Value):
         return f"annotation{level}{where}.{self.key}"
 
 
+class NodeSpec(Value):
+    """A machine that builds for us.  ``endpoint`` "" is this one; ``platforms`` empty: what it runs natively.
+
+    ``options``: driver options (``command``, ``root``, ``config``, ``ssh-config``).
+    """
+
+    name: str
+    endpoint: str = ""
+    platforms: tuple[Platform, ...] = ()
+    options: Pairs = ()
+
+
 class CallSpec(Value):
     """``--call``: ``build``, ``check``, ``outline`` or ``targets``."""
 
@@ -138,4 +150,5 @@ class BuildRequest(Value):
     explain: bool = False
     require_cached: bool = False
     verify_cache: float = 0.0  # share of the cached steps that are run again and compared, 0 to 1
+    nodes: tuple[NodeSpec, ...] = ()  # empty: this machine builds everything
     warnings: tuple[str, ...] = ()  # what the command line has to say (ignored flags)
