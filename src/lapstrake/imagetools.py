@@ -216,7 +216,7 @@ def create(
     if not options.dry_run:
         from .export.registry import start_pushes, targets_of
 
-        for item in start_pushes(desc, blobs, targets_of(names), tools.client):
+        for item in start_pushes((desc,), blobs, targets_of(names), tools.client):
             item.finish()
     return Created(desc, raw, names)
 

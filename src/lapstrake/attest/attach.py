@@ -73,6 +73,11 @@ def scanned_statement(
     from .sbom import SPDX
 
     doc = codec.loads(document, filename, MAX_STATEMENT)
+    if "predicateType" in doc:  # scanners write a statement without subjects; a bare document is fine too
+        kind, inner = doc["predicateType"], doc.get("predicate")
+        if kind != SPDX or not isinstance(inner, dict):
+            raise ExportError(f"{filename}: the scanner wrote a statement of type {kind!r}, not {SPDX}")
+        doc = inner
     return Attested(SPDX, statement(SPDX, doc, subjects), filename)
 
 

@@ -477,7 +477,9 @@ def _report(request: BuildRequest, result: BuildResult, mode: str) -> int:
     if request.metadata_file:
         import json
 
-        write_atomic(request.metadata_file, json.dumps(result.metadata, indent=2).encode())
+        write_atomic(
+            request.metadata_file, json.dumps(dict(sorted(result.metadata.items())), indent=2).encode()
+        )
     if mode == "quiet":
         sys.stdout.write(f"{result.config_digest or result.digest}\n")
     return 0

@@ -91,6 +91,7 @@ class Build:
 
         self.engine.say = self.engine.say or self._say_sandbox
         inputs, dockerfile = self._load(open_inputs)
+        self.dockerfile = dockerfile
         self.worker = shared.worker_for(self)
         self.inputs, context = shared.adopt(inputs, self.worker)
         self.exporting = self.open_export()
@@ -267,6 +268,11 @@ class Build:
 
         exported = self.exporting.finish(solver.records)
         save_stat_caches(self.engine, self.inputs.contexts)
+        metadata = dict(exported.metadata)
+        if self.request.metadata_file:
+            from .metadata import build_metadata
+
+            metadata.update(build_metadata(self, exported.result, solver.records))
         digest = config = ""
         if exported.result is not None:
             digest = exported.result.descriptor.digest
@@ -274,7 +280,7 @@ class Build:
             config = images[0].config_digest if len(images) == 1 else ""
         skipped = self.plans[0].skipped if self.plans else ()
         return BuildResult(
-            digest, config, exported.metadata, self.request.tags, tuple(self.warnings), skipped, solver.ran, solver.hits,
+            digest, config, metadata, self.request.tags, tuple(self.warnings), skipped, solver.ran, solver.hits,
             sizes=image_sizes(self.plans, solver.records, self.worker),
         )  # fmt: skip
 

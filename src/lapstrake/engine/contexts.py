@@ -14,17 +14,21 @@ if TYPE_CHECKING:
     from ..tree import Tree
     from .engine import Engine
 
+    Origin = tuple[str, tuple[tuple[str, str], ...]] | None
+
 MAX_DOCKERFILE = 64 << 20
 
 
 class Inputs(Value):
     """A build's inputs, opened: ``contexts`` by name (``context`` is the main one), ``named`` as the
-    planner wants them: name -> (scheme, identifier)."""
+    planner wants them: name -> (scheme, identifier).  ``origin``: of a remote main context, its URL and
+    ((algorithm, hex),) of what it was."""
 
     dockerfile: bytes
     dockerfile_name: str
     contexts: dict  # type: ignore[type-arg]
     named: dict  # type: ignore[type-arg]
+    origin: Origin = None
 
 
 def open_inputs(engine: Engine, request: BuildRequest) -> Inputs:
@@ -32,7 +36,7 @@ def open_inputs(engine: Engine, request: BuildRequest) -> Inputs:
     context = request.context
     if not context:
         raise UsageError('please specify build context (e.g. "." for the current directory)')
-    root, text = _main_context(engine, request)
+    root, text, origin = _main_context(engine, request)
     name = "Dockerfile"
     where = ""
     if text is None:
@@ -42,25 +46,25 @@ def open_inputs(engine: Engine, request: BuildRequest) -> Inputs:
     named: dict[str, tuple[str, str]] = {}
     for key, value in request.named_contexts:
         named[key] = _named(engine, key, value, trees)
-    return Inputs(text, name, trees, named)
+    return Inputs(text, name, trees, named, origin)
 
 
 def _is_remote(context: str) -> bool:
     return context.startswith(("http://", "https://", "git://", "git@", "ssh://", "github.com/"))
 
 
-def _main_context(engine: Engine, request: BuildRequest) -> tuple[str | None, bytes | None]:
-    """(directory or None, Dockerfile text when the context itself is one)."""
+def _main_context(engine: Engine, request: BuildRequest) -> tuple[str | None, bytes | None, Origin]:
+    """(directory or None, Dockerfile text when the context itself is one, where a remote one came from)."""
     context = request.context
     if context == "-":
         if request.dockerfile == "-":
             raise UsageError("invalid argument: can't use stdin for both build context and dockerfile")
-        return _stdin_context(engine, request)
+        return *_stdin_context(engine, request), None
     if _is_remote(context):
         return _remote_context(engine, request)
     if not os.path.isdir(context):
         raise UsageError(f'unable to prepare context: path "{context}" not found')
-    return os.path.abspath(context), request.dockerfile_text
+    return os.path.abspath(context), request.dockerfile_text, None
 
 
 def _stdin_context(engine: Engine, request: BuildRequest) -> tuple[str | None, bytes | None]:
@@ -79,7 +83,7 @@ def _stdin_context(engine: Engine, request: BuildRequest) -> tuple[str | None, b
     return None, stream.read(MAX_DOCKERFILE)
 
 
-def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, bytes | None]:
+def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, bytes | None, Origin]:
     context = request.context
     active = engine.new_active()
     if context.startswith(("http://", "https://")) and not context.split("#")[0].split("?")[0].endswith(
@@ -88,18 +92,19 @@ def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, 
         from ..source import archive, http
 
         got = http.download(context, active.work)
+        origin = (context, ((got.digest.partition(":")[0], got.digest.partition(":")[2]),))
         with open(got.path, "rb") as f:
             head = f.read(1024)
             f.seek(0)
             if not archive.sniff(head):
-                return None, f.read(MAX_DOCKERFILE)
+                return None, f.read(MAX_DOCKERFILE), origin
             archive.extract(f, active.upper)
-        return active.upper, None
+        return active.upper, None, origin
     from ..source import git
 
     keep = dict(request.build_args).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in ("1", "true")
-    git.checkout(git.parse(context), active.upper, keep_git_dir=keep)
-    return active.upper, None
+    commit = git.checkout(git.parse(context), active.upper, keep_git_dir=keep)
+    return active.upper, None, (context, (("sha256" if len(commit) == 64 else "sha1", commit),))
 
 
 def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, str, str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..plan.request import BuildRequest, OutputSpec
     from ..solver.ports import Record
     from ..worker.local import LocalWorker
+    from .attesting import Attester
     from .build import Build
     from .pack import Group, Packer, PackForm
 
@@ -60,6 +61,10 @@ class Export:
         self.epoch = build.epoch
         self.platforms = build.platforms
         self.elsewhere = build.elsewhere
+        self.build = build
+        self._attester: Attester | None = None
+        if build.request.attests:
+            self.attester()  # what was asked for wrongly is said now
         self.title = f"[{build.name}] exporting to " if build.name else "exporting to "
         self.outputs = self._open()
         self.packers: dict[PackForm, Packer] = {}
@@ -93,6 +98,14 @@ class Export:
             exporter = None if spec.type == "cacheonly" else open_exporter(spec, self.request.tags, env)
             out.append(Output(spec, exporter, form))
         return out
+
+    def attester(self) -> Attester:
+        """Who makes statements about this build."""
+        if self._attester is None:
+            from .attesting import Attester
+
+            self._attester = Attester(self.build)
+        return self._attester
 
     # -- while the build runs -----------------------------------------------------
 
@@ -138,12 +151,14 @@ class Export:
                 if output.exporter is None:
                     continue
                 with Step(self.emit, self.title + _NAMES.get(output.spec.type, "image")) as step:
-                    if output.form not in results:
-                        results[output.form] = self._join(records, output.form, step)
+                    names = output_names(output.spec, self.request.tags) if self._attester is not None else ()
+                    key = (output.form, names)
+                    if key not in results:
+                        results[key] = self._join(records, output.form, names, step)
                     prepared.append(output.exporter)
-                    output.exporter.prepare(results[output.form])
+                    output.exporter.prepare(results[key])
                 if output.form is not None:
-                    shown = results[output.form]
+                    shown = results[key]
             for exporter in prepared:
                 metadata.update(exporter.commit() or {})
                 done.append(exporter)
@@ -154,7 +169,9 @@ class Export:
             raise
         return Exported(shown, metadata)
 
-    def _join(self, records: dict[str, Record], form: FormOptions | None, step: Step) -> BuiltResult:
+    def _join(
+        self, records: dict[str, Record], form: FormOptions | None, names: tuple[str, ...], step: Step
+    ) -> BuiltResult:
         from ..export.join import assemble_result
 
         started = time.time()
@@ -164,8 +181,13 @@ class Export:
             remote = self.elsewhere.get(platform)
             if remote is not None:
                 images.append(remote.image(platform, form))
-            else:
-                images.append(self._own(plans[platform], records, form))
+                if self._attester is not None:
+                    self._note(f"no attestations for {platform}, which was built on another node")
+                continue
+            image = self._own(plans[platform], records, form)
+            if self._attester is not None:
+                image = self._attester.attest(image, plans[platform], records, form, names)
+            images.append(image)
         if form is not None:
             step.status("exporting layers", started)
         multi = dict(self.request.build_args).get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true")
@@ -173,7 +195,7 @@ class Export:
             return assemble_result(images, created=self.epoch)
         notes = form.annotations
         result = assemble_result(
-            images, oci=form.oci, oci_artifact=form.oci_artifact, force_index=multi, created=form.epoch,
+            images, oci=form.oci, oci_artifact=form.oci_artifact, force_index=multi, created=form.epoch, referrers=form.referrers,
             annotations=[(a.key, a.value) for a in notes if a.level == "index"],
             descriptor_annotations=[(a.key, a.value) for a in notes if a.level == "index-descriptor"],
         )  # fmt: skip
@@ -248,6 +270,12 @@ def default_output(request: BuildRequest) -> OutputSpec:
     from ..plan.request import OutputSpec
 
     return OutputSpec("image", "", tuple((a.attribute, a.value) for a in request.annotations))
+
+
+def output_names(spec: OutputSpec, tags: tuple[str, ...]) -> tuple[str, ...]:
+    """What an output's image is called."""
+    given = [n.strip() for n in spec.get("name").split(",")]
+    return tags or tuple(n for n in given if n and n != "*")
 
 
 def _files_image(plan: Plan) -> BuiltImage:

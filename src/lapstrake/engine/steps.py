@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..errors import BuildError
-from ..events import Progress, VertexDone, VertexFailed, VertexStarted
+from ..events import LogChunk, Progress, VertexDone, VertexFailed, VertexStarted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class Step:
         else:
             message = exc.message if isinstance(exc, BuildError) else str(exc)
             self.emit(VertexFailed(self.digest, self.name, now, message))
+
+    def log(self, stream: int, data: bytes) -> None:
+        """Output of what runs in the step."""
+        self.emit(LogChunk(self.digest, stream, data, time.time()))
 
     def status(self, item: str, since: float | None = None) -> None:
         """A sub-status that is over: ``naming to docker.io/library/app:1``."""

@@ -57,6 +57,7 @@ class BuiltResult(Value):
     ``images`` in the order the platforms were asked for.  ``descriptor`` is the top: the index
     when there is one, else the single image's manifest.  ``documents``: raw bytes by digest of
     whatever the top reaches apart from layers.  ``created``: seconds since the epoch.
+    ``referrers``: manifests that name one of the images as their subject, kept out of the index.
     """
 
     images: tuple[BuiltImage, ...]
@@ -64,6 +65,7 @@ class BuiltResult(Value):
     descriptor: Descriptor
     created: int | None = None
     documents: tuple[tuple[str, bytes], ...] = ()
+    referrers: tuple[Descriptor, ...] = ()
 
 
 class OutputLike(Protocol):

@@ -99,7 +99,7 @@ class EngineLoader:
                         with process.stdin as pipe:
                             write_tar(
                                 pipe,
-                                result.descriptor,
+                                (result.descriptor,),
                                 ResultBlobs(result, self._env.content, self._env.fetch),
                                 extra,
                             )

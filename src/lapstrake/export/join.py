@@ -131,9 +131,22 @@ def assemble_result(
     annotations: Iterable[tuple[str, str]] = (),
     descriptor_annotations: Iterable[tuple[str, str]] = (),
     created: int | None = None,
+    referrers: bool = False,
 ) -> BuiltResult:
-    """A bare manifest when one image without statements is enough, else an index (oci.md §2)."""
+    """A bare manifest when one image without statements is enough, else an index (oci.md §2).
+
+    ``referrers``: statements become manifests beside the index, found by their subject.
+    """
     attested = any(i.attestations for i in images)
+    if attested and referrers:
+        if not oci:
+            raise ExportError('cannot export attestations with "oci-mediatypes=false"')
+        return _with_referrers(
+            assemble_result(
+                [replace(i, attestations=()) for i in images], oci=oci, force_index=force_index, annotations=annotations,
+                descriptor_annotations=descriptor_annotations, created=created,
+            ), images,
+        )  # fmt: skip
     annotations, descriptor_annotations = tuple(annotations), tuple(descriptor_annotations)
     if len(images) == 1 and not attested and not force_index:
         if annotations or descriptor_annotations:
@@ -151,6 +164,17 @@ def assemble_result(
         images, oci=oci, annotations=annotations, descriptor_annotations=descriptor_annotations,
         attestations=manifests, documents=documents, created=created,
     )  # fmt: skip
+
+
+def _with_referrers(result: BuiltResult, images: Sequence[BuiltImage]) -> BuiltResult:
+    from .attachment import ARTIFACT_TYPE, attestation_manifests
+
+    manifests, documents = attestation_manifests(images)
+    docs = {**dict(result.documents), **dict(documents), **{d.digest: raw for d, raw in manifests}}
+    found = tuple(
+        replace(d, platform=None, annotations=(), artifact_type=ARTIFACT_TYPE) for d, _ in manifests
+    )
+    return replace(result, documents=tuple(sorted(docs.items())), referrers=found)
 
 
 def without_attestations(result: BuiltResult) -> BuiltResult:

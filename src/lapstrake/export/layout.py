@@ -50,10 +50,11 @@ def index_json(entries: Sequence[dict[str, Any]]) -> bytes:
     return codec.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)})
 
 
-def write_tar(out: IO[bytes], top: Descriptor, blobs: Blobs, extra: dict[str, bytes]) -> None:
+def write_tar(out: IO[bytes], tops: Sequence[Descriptor], blobs: Blobs, extra: dict[str, bytes]) -> None:
     """Entries sorted by name; uid, gid and mtime 0.  ``extra``: files at the top, by name."""
     tar = TarOut(out)
-    found = sorted({d.digest: d for d, _ in walk(top, blobs)}.values(), key=lambda d: d.digest)
+    reached = {d.digest: d for top in tops for d, _ in walk(top, blobs)}
+    found = sorted(reached.values(), key=lambda d: d.digest)
     tar.directory("blobs")
     tar.directory("blobs/sha256")
     for desc in found:
@@ -80,7 +81,7 @@ class LayoutTar:
 
     def extra(self, result: BuiltResult) -> dict[str, bytes]:
         """The files at the top of the archive."""
-        entries = [d.to_json() for d in named_descriptors(result, self._options.names)]
+        entries = [d.to_json() for d in (*named_descriptors(result, self._options.names), *result.referrers)]
         return {"index.json": index_json(entries), "oci-layout": OCI_LAYOUT}
 
     def prepare(self, result: BuiltResult) -> None:
@@ -92,7 +93,7 @@ class LayoutTar:
     def _write(self, out: BinaryIO, result: BuiltResult) -> None:
         write_tar(
             out,
-            result.descriptor,
+            (result.descriptor, *result.referrers),
             ResultBlobs(result, self._env.content, self._env.fetch),
             self.extra(result),
         )
@@ -123,13 +124,16 @@ class LayoutDirectory:
     def prepare(self, result: BuiltResult) -> None:
         """Write the blobs; they are invisible until the index names them."""
         self._result = result
-        add_blobs(self._path, result.descriptor, ResultBlobs(result, self._env.content, self._env.fetch))
+        blobs = ResultBlobs(result, self._env.content, self._env.fetch)
+        for top in (result.descriptor, *result.referrers):
+            add_blobs(self._path, top, blobs)
 
     def commit(self) -> dict[str, Any]:
         """Update ``index.json``."""
         if self._result is None:
             raise ExportError("nothing was prepared")
-        update_index(self._path, named_descriptors(self._result, self._options.names))
+        named = named_descriptors(self._result, self._options.names)
+        update_index(self._path, (*named, *self._result.referrers))
         return metadata(self._result, self._options.names)
 
     def abort(self) -> None:

@@ -42,6 +42,7 @@ class FormOptions(Value):
     attestation_inline: bool = True
     annotations: tuple[Annotation, ...] = ()
     layers: str = "all"
+    referrers: bool = False
 
 
 class ImageOptions(Value):
@@ -155,6 +156,9 @@ def form_options(attrs: dict[str, str]) -> FormOptions:
         raise UsageError(f"unsupported layer compression type {compression}")
     if compression in ("estargz", "zstd") and not oci:
         raise UsageError(f'exporter option "compression={compression}" conflicts with "oci-mediatypes=false"')
+    where = attrs.get("attestations", "index")
+    if where not in ("index", "referrers"):
+        raise UsageError(f'invalid value "{where}" for attestations', hint="use index or referrers")
     annotations = annotations_of(attrs)
     if annotations and not oci:
         raise UsageError('cannot export annotations with "oci-mediatypes=false"')
@@ -165,7 +169,7 @@ def form_options(attrs: dict[str, str]) -> FormOptions:
     return FormOptions(
         oci, artifact, compression, _level(attrs, compression), flag(attrs, "force-compression", False),
         flag(attrs, "prefer-nondist-layers", False), rewrite, epoch, cleared, flag(attrs, "attestation-inline", True), annotations,
-        layers_of(attrs.get("layers", "all")),
+        layers_of(attrs.get("layers", "all")), where == "referrers",
     )  # fmt: skip
 
 

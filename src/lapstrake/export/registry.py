@@ -62,15 +62,22 @@ class Push:
     """One result on its way to one repository.
 
     ``upload`` moves everything but the top document; ``finish`` makes it visible.
+    ``tops``: the document that gets the names, then manifests that refer to parts of it.
     ``known``: repositories of the same registry that hold all blobs already.
     """
 
     def __init__(
-        self, top: Descriptor, blobs: LazyBlobs, client: PushClient, target: Target, known: Sequence[str] = ()
+        self,
+        tops: Sequence[Descriptor],
+        blobs: LazyBlobs,
+        client: PushClient,
+        target: Target,
+        known: Sequence[str] = (),
     ) -> None:
         from ..oci.reference import Reference
 
-        self._top = top
+        self._top = tops[0]
+        self._tops = tuple(tops)
         self._blobs = blobs
         self._client = client
         self._target = target
@@ -85,16 +92,18 @@ class Push:
         """Blobs in parallel, then the manifests below the top by digest."""
         documents: list[tuple[Descriptor, bytes]] = []
         blobs: list[Descriptor] = []
-        for desc, raw in walk(self._top, self._blobs):
-            if raw is not None:
-                documents.append((desc, raw))
-            elif not undistributable(desc):
-                blobs.append(desc)
+        for top in self._tops:
+            for desc, raw in walk(top, self._blobs):
+                if raw is not None:
+                    documents.append((desc, raw))
+                elif not undistributable(desc):
+                    blobs.append(desc)
+        blobs = list({d.digest: d for d in blobs}.values())
         self._name_errors(lambda: in_parallel(self._blob, blobs, PARALLEL))
         for desc, raw in documents:
             if desc.digest == self._top.digest:
                 self._raw = raw
-            else:
+            if desc.digest != self._top.digest or len(self._tops) > 1:
                 self._manifest(desc, raw, "")
 
     def finish(self) -> None:
@@ -177,20 +186,20 @@ def in_parallel(work: Callable[[Descriptor], None], items: Sequence[Descriptor],
 
 
 def start_pushes(
-    top: Descriptor,
+    tops: Sequence[Descriptor],
     blobs: LazyBlobs,
     targets: Sequence[Target],
     client: Callable[[str, bool], Any],
     insecure: bool = False,
 ) -> list[Push]:
     """Upload to every target; later repositories of a registry mount from earlier ones."""
-    if top.media_type not in INDEXES and top.media_type not in MANIFESTS:
-        raise ExportError(f"cannot push media type {top.media_type}")
+    if tops[0].media_type not in INDEXES and tops[0].media_type not in MANIFESTS:
+        raise ExportError(f"cannot push media type {tops[0].media_type}")
     done: dict[str, list[str]] = {}
     pushes = []
     for target in targets:
         known = done.setdefault(target.registry, [])
-        push = Push(top, blobs, client(target.registry, insecure), target, known)
+        push = Push(tops, blobs, client(target.registry, insecure), target, known)
         push.upload()
         known.append(target.repository)
         pushes.append(push)
@@ -208,7 +217,7 @@ def push(
 ) -> None:
     """Push a result under several names; no tag moves until everything is there."""
     for item in start_pushes(
-        result.descriptor,
+        (result.descriptor, *result.referrers),
         ResultBlobs(result, content),
         targets_of(names, by_digest=by_digest),
         client,
@@ -245,7 +254,7 @@ class RegistryExporter:
         self._result = result
         blobs = ResultBlobs(result, self._env.content, self._env.fetch)
         self._pushes = start_pushes(
-            result.descriptor, blobs, self._targets, self._client, self._options.insecure
+            (result.descriptor, *result.referrers), blobs, self._targets, self._client, self._options.insecure
         )
 
     def commit(self) -> dict[str, Any]:

@@ -83,6 +83,11 @@ class ImageSource:
         self.index.put("base", memo_key, json.dumps(memo_value).encode())
         return resolved
 
+    def known_digest(self, full: str) -> str:
+        """What a full name stands for in the store: a manifest's digest or an index's, or empty."""
+        top = self._known_top(full)
+        return str(top["digest"]) if top is not None else ""
+
     def _known_top(self, full: str) -> dict[str, Any] | None:
         if "@" in full:
             raw = self.index.get("ref", full)
