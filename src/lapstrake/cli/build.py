@@ -9,7 +9,7 @@ from .. import optspec
 from ..errors import UsageError
 from ..plan.request import IMAGE_OUTPUTS, BuildRequest, CallSpec, OutputSpec
 from ..values import replace
-from .buildflags import build_command
+from .buildflags import BUILDAH, build_command
 from .flags import Parsed, parse
 from .registryflags import GIVEN as REGISTRY_FLAGS
 
@@ -33,6 +33,10 @@ _DOCKER_ISOLATION = ("default", "process", "hyperv")
 def command(words: Sequence[str], given: Globals) -> int:
     """Run ``build``."""
     args = parse(build_command(given.program), words)
+    if args.given.intersection(BUILDAH):
+        from .buildahflags import adapt
+
+        adapt(args)
     settings = given.settings(args)
     if args.given.intersection(REGISTRY_FLAGS):
         from .registry import access_of, registries_of_build
@@ -86,6 +90,7 @@ def to_request(
         cache_to=optspec.cache(args.many("cache-to")),
         metadata_file=args.text("metadata-file"),
         iidfile=args.text("iidfile"),
+        iidfile_raw=args.has("iidfile-raw"),
         source_date_epoch=optspec.epoch(epoch),
         call=call,
         progress=_progress(args, progress),
@@ -473,7 +478,8 @@ def _say_warnings(request: BuildRequest, settings: Settings, renderer: Renderer)
 
 def _report(request: BuildRequest, result: BuildResult, mode: str) -> int:
     if request.iidfile:
-        write_atomic(request.iidfile, (result.config_digest or result.digest).encode())
+        digest = result.config_digest or result.digest
+        write_atomic(request.iidfile, (digest.partition(":")[2] if request.iidfile_raw else digest).encode())
     if request.metadata_file:
         import json
 

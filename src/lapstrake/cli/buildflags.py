@@ -156,6 +156,18 @@ _HIDDEN = (
     Flag("dockerfile", hidden=True, alias_of="file"),
 )
 
+# buildah's, rewritten by ``buildahflags`` (``-t transport:where`` too)
+_BUILDAH = (
+    *(Flag(name, hidden=True) for name in (
+        "arch", "os", "variant", "os-version", "format", "compression-format", "compression-level", "iidfile-raw", "manifest",
+    )),
+    Flag("force-compression", "bool", hidden=True),
+    Flag("disable-compression", "bool", hidden=True),
+    Flag("omit-timestamp", "bool", hidden=True),
+    Flag("skip-unused-stages", "bool", hidden=True, default=True),
+)  # fmt: skip
+BUILDAH = frozenset(f.name for f in _BUILDAH) | {"tag"}
+
 
 def build_command(program: str = "lapstrake") -> Command:
     """The command's description."""
@@ -163,6 +175,6 @@ def build_command(program: str = "lapstrake") -> Command:
         f"{program} build",
         "[OPTIONS] PATH | URL | -",
         "Build an image from a Dockerfile. Without --output the image goes to the local store, under its tags.",
-        (*_FLAGS, *access_flags(), *_HIDDEN, *global_flags()),
+        (*_FLAGS, *access_flags(), *_HIDDEN, *_BUILDAH, *global_flags()),
         epilog=f"Example:  {program} build -t registry.example/app:1 --platform linux/amd64,linux/arm64 --push .",
     )

@@ -140,6 +140,7 @@ class BuildRequest(Value):
     cache_to: tuple[CacheSpec, ...] = ()
     metadata_file: str = ""
     iidfile: str = ""
+    iidfile_raw: bool = False  # without the "sha256:"
     source_date_epoch: int | None = None
     call: CallSpec = CallSpec()
     progress: str = "auto"
