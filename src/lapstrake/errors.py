@@ -2,6 +2,7 @@
 
 BuildError                      exit code 1
   UsageError                    2   wrong flags, values, combinations
+  BakeError                     1   a bake file is wrong
   DockerfileError               1   one per problem, with a span
   ResolveError                  1   a registry, git or HTTP source said no
   ExecError                     1   a RUN step failed
@@ -46,6 +47,10 @@ class UsageError(BuildError):
     """The command line or an API argument is wrong."""
 
     exit_code = 2
+
+
+class BakeError(BuildError):
+    """A bake file is wrong, or asks for what can't be had."""
 
 
 class DockerfileError(BuildError):

@@ -15,7 +15,7 @@ from .registryflags import GIVEN as REGISTRY_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import BinaryIO
 
     from ..config import Settings
@@ -444,7 +444,7 @@ def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -
         renderer.close(error)
         cancel.close()
         if mode not in ("quiet", "rawjson", "none"):
-            _say_warnings(request, settings, renderer)
+            say_warnings(request.warnings, settings, renderer)
     code = _report(request, result, mode)
     if mode not in ("quiet", "rawjson", "none") and settings.summary != "none":
         from .summary import summary
@@ -454,25 +454,31 @@ def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -
 
 
 def _renderer(mode: str, request: BuildRequest, settings: Settings) -> Renderer:
+    return open_view(mode, settings, builder=request.builder, explain=request.explain)
+
+
+def open_view(mode: str, settings: Settings, *, builder: str = "", explain: bool = False) -> Renderer:
+    """The display of a build."""
     from ..progress.view import open_renderer
 
     if mode == "auto" and settings.environ.get("TERM", "") == "dumb":
         mode = "plain"
-    name = request.builder or settings.builder or "default"
+    name = builder or settings.builder or "default"
     return open_renderer(
         mode, sys.stderr, title=f'building with "{name}" instance using local driver', corner=f"local:{name}",
         colors=settings.colors, color=not settings.no_color, truncate=settings.truncate,
-        log_lines=settings.log_lines, rate=settings.display_rate, explain=request.explain,
+        log_lines=settings.log_lines, rate=settings.display_rate, explain=explain,
     )  # fmt: skip
 
 
-def _say_warnings(request: BuildRequest, settings: Settings, renderer: Renderer) -> None:
-    if not renderer.warnings and not request.warnings:
+def say_warnings(own: Iterable[str], settings: Settings, renderer: Renderer) -> None:
+    """What there is to say when a build is over; ``own``: the command line's warnings."""
+    text = "".join(f"WARNING: {w}\n" for w in own)
+    if not renderer.warnings and not text:
         return
     from .present import warnings_summary
 
     color = sys.stderr.isatty() and not settings.no_color
-    text = "".join(f"WARNING: {w}\n" for w in request.warnings)
     sys.stderr.write(text + warnings_summary(renderer.warnings, debug=settings.debug, color=color))
 
 

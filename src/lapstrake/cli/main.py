@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: name -> (module, function, what it does); a module is ``lapstrake.cli.<module>``.
 COMMANDS = {
     "build": ("build", "command", "Build an image from a Dockerfile"),
+    "bake": ("bake", "command", "Build the targets of a bake or Compose file"),
     "run": ("run", "command", "Run a command in an image, to try it"),
     "images": ("images", "command_list", "List the images of the local store"),
     "inspect": ("images", "command_inspect", "Show an image, or a builder"),
@@ -39,7 +40,7 @@ COMMANDS = {
     "uninstall": ("plugin", "command_uninstall", "Stop being docker's buildx plugin"),
     "version": ("main", "command_version", "Show the version"),
 }
-ALIASES = {"b": "build"}
+ALIASES = {"b": "build", "f": "bake"}
 PLUGIN = "docker-buildx"
 _STORELESS = ("main", "builders", "plugin", "doctor", "images", "why")
 _GLOBAL_VALUES = ("--root", "--config", "--builder")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from ..errors import BuildError, Cancelled, DockerfileError, ExecError, ResolveError, SandboxError, UsageError
+from ..errors import (
+    BakeError,
+    BuildError,
+    Cancelled,
+    DockerfileError,
+    ExecError,
+    ResolveError,
+    SandboxError,
+    UsageError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +55,8 @@ def describe(error: BuildError) -> str:
         return f"ERROR: {error.message or 'canceled'}\n" + _hint(error)
     if isinstance(error, UsageError) and error.span is None:
         return f"ERROR: {error.message}\n" + _hint(error)
+    if isinstance(error, BakeError):
+        return (excerpt(error.span) if error.span else "") + f"ERROR: {error.message}\n" + _hint(error)
     parts = []
     if isinstance(error, ExecError) and error.vertex:
         parts.append(log_tail(error.vertex, error.tail))
