@@ -26,6 +26,7 @@ COMMANDS = {
     "imagetools": ("imagetools", "command", "Put images together in a registry, and look at them"),
     "registry": ("registry", "command", "Say which mirrors, certificates and credentials apply to a name"),
     "why": ("why", "command", "Say why a step of the last build was not cached"),
+    "history": ("history", "command", "Look at the builds that were run: logs, times, errors, traces"),
     "doctor": ("doctor", "command", "Say what this host can do, and how to mend what it lacks"),
     "du": ("space", "command_du", "Show what the store takes on disk"),
     "prune": ("space", "command_prune", "Remove cached results from the store"),
@@ -42,7 +43,7 @@ COMMANDS = {
 }
 ALIASES = {"b": "build", "f": "bake"}
 PLUGIN = "docker-buildx"
-_STORELESS = ("main", "builders", "plugin", "doctor", "images", "why")
+_STORELESS = ("main", "builders", "plugin", "doctor", "images", "why", "history")
 _GLOBAL_VALUES = ("--root", "--config", "--builder")
 # what the docker client puts before the plugin's name; only --config means something here
 _DOCKER_VALUES = (

@@ -231,7 +231,7 @@ class History:
     def log_path(self, record: dict[str, Any], step: dict[str, Any]) -> str:
         """Where the log of a step is, or "" if it wrote none or it is gone."""
         home, _, name = str((step.get("log") or {}).get("file", "")).partition("/")
-        if not name or not _is_plain(home) or not _is_plain(name) or not name.endswith(".log"):
+        if not name or not is_plain(home) or not is_plain(name) or not name.endswith(".log"):
             return ""
         path = f"{self.directory}/{home}/{name}"
         return path if os.path.isfile(path) and not os.path.islink(path) else ""
@@ -245,7 +245,8 @@ class History:
         _remove(home)
 
 
-def _is_plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
+    """Whether a foreign name may be that of a file: no separator, no leading dot, nothing odd."""
     return bool(name) and all(c.isascii() and (c.isalnum() or c in "-_.") for c in name) and name[0] != "."
 
 
@@ -263,8 +264,28 @@ def _load(path: str) -> Any:
 def _read(path: str) -> dict[str, Any] | None:
     """A record, or None if the file is none: half written by a crash, or foreign."""
     found = _load(path)
-    if not isinstance(found, dict) or found.get("id") != os.path.basename(path)[: -len(".json")]:
-        return None
-    if not isinstance(found.get("steps"), list) or not isinstance(found.get("request"), dict):
-        return None
-    return found
+    return found if valid(found, os.path.basename(path)[: -len(".json")]) else None
+
+
+def valid(record: Any, ident: str) -> bool:
+    """Whether a document is the record ``ident``, as far as readers rely on its form."""
+    return (
+        isinstance(record, dict)
+        and record.get("id") == ident
+        and is_plain(ident)
+        and isinstance(record.get("started"), (int, float))
+        and isinstance(record.get("completed", 0.0), (int, float))
+        and isinstance(record.get("request"), dict)
+        and isinstance(record.get("steps"), list)
+        and all(map(_valid_step, record["steps"]))
+    )
+
+
+def _valid_step(step: Any) -> bool:
+    return (
+        isinstance(step, dict)
+        and isinstance(step.get("digest"), str)
+        and isinstance(step.get("name"), str)
+        and isinstance(step.get("stats", {}), dict)
+        and all(isinstance(step.get(t, 0.0), (int, float)) for t in ("started", "completed"))
+    )

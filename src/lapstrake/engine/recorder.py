@@ -132,7 +132,7 @@ class Recorder:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._home_fd = fd
                 head = [self._head(a, "running") for a in self.asked]
-                _write(f"{self._home}/running.json", head)
+                write_json(f"{self._home}/running.json", head)
             except OSError:
                 pass
 
@@ -185,7 +185,7 @@ class Recorder:
         del head["pid"]
         try:
             os.makedirs(self.directory, 0o700, exist_ok=True)
-            _write(f"{self.directory}/{asked.id}.json", head)
+            write_json(f"{self.directory}/{asked.id}.json", head)
         except OSError:
             pass  # the build is what counts
 
@@ -355,7 +355,8 @@ def _slug(name: str) -> str:
     return "".join(out).strip("-")
 
 
-def _write(path: str, document: object) -> None:
+def write_json(path: str, document: object) -> None:
+    """Write a JSON document so that nobody sees half of it."""
     import json
 
     data = json.dumps(document, separators=(",", ":")).encode("utf-8", "surrogateescape")
