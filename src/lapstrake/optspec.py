@@ -454,3 +454,15 @@ def epoch(text: str) -> int | None:
     if not text.isdigit() or int(text) >= 1 << 40:
         raise UsageError(f"invalid SOURCE_DATE_EPOCH: {text}", hint="give whole seconds since 1970-01-01")
     return int(text)
+
+
+def cache_mount(text: str) -> tuple[str, str]:
+    """``id=ID,dir=DIR``: (id, absolute directory)."""
+    import os
+
+    given = dict(key_values(text))
+    extra = sorted(set(given) - {"id", "dir"})
+    if extra or not given.get("id") or not given.get("dir"):
+        what = f"unexpected key '{extra[0]}'" if extra else "id and dir are both needed"
+        raise UsageError(f'invalid --cache-mount "{text}": {what}', hint="write id=uv,dir=~/.cache/uv")
+    return given["id"], os.path.abspath(os.path.expanduser(given["dir"]))

@@ -88,6 +88,7 @@ def to_request(
         attests=optspec.attests(args.many("attest"), args.text("sbom"), args.text("provenance")),
         cache_from=optspec.cache(args.many("cache-from")),
         cache_to=optspec.cache(args.many("cache-to")),
+        cache_mounts=tuple(dict(optspec.cache_mount(raw) for raw in args.many("cache-mount")).items()),
         metadata_file=args.text("metadata-file"),
         iidfile=args.text("iidfile"),
         iidfile_raw=args.has("iidfile-raw"),

@@ -38,6 +38,12 @@ _FLAGS = (
         metavar="SPEC",
     ),
     Flag(
+        "cache-mount",
+        "list",
+        "Use a host directory for the cache mounts with this id",
+        metavar="id=ID,dir=DIR",
+    ),
+    Flag(
         "cache-to",
         "list",
         'Export the cache ("type=registry,ref=REF,mode=max", "type=local,dest=DIR")',

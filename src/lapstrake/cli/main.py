@@ -30,6 +30,7 @@ COMMANDS = {
     "doctor": ("doctor", "command", "Say what this host can do, and how to mend what it lacks"),
     "du": ("space", "command_du", "Show what the store takes on disk"),
     "prune": ("space", "command_prune", "Remove cached results from the store"),
+    "cache": ("cachemounts", "command", "List, export, import and remove cache mounts"),
     "fsck": ("fsck", "command", "Verify the store, and repair it"),
     "create": ("builders", "command_create", "Create a builder"),
     "use": ("builders", "command_use", "Choose the builder to use by default"),

@@ -4,48 +4,29 @@ from __future__ import annotations
 
 import sys
 
-from ..errors import UsageError
-from ..optspec import size
+from ..engine.gcfilter import duration, parse_all
 from .flags import Command, Flag, parse
 from .main import global_flags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from ..engine.gc import Usage
+    from ..engine.usage import Usage
     from .main import Globals
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+__all__ = ["ago", "command_du", "command_prune", "duration"]
 
-
-def duration(text: str) -> float:
-    """``90s``, ``24h``, ``1h30m``, ``7d``; plain numbers are seconds."""
-    total, number = 0.0, ""
-    for c in text.strip():
-        if c.isdigit() or c == ".":
-            number += c
-        elif c in _SECONDS and number:
-            total += float(number) * _SECONDS[c]
-            number = ""
-        else:
-            raise UsageError(f'invalid duration "{text}"', hint="for example 24h or 7d")
-    if number:
-        total += float(number)
-    return total
+_COLUMNS = (("ID", "ID"), ("Reclaimable", "RECLAIMABLE"), ("Size", "SIZE"), ("LastUsedAt", "LAST ACCESSED"))
+_FILTERS = "until=24h, id=, parents=, description~=, type=, inuse, mutable, immutable, shared, private"
 
 
 def command_du(words: Sequence[str], given: Globals) -> int:
     """``du``."""
     flags = (
-        Flag(
-            "filter",
-            "list",
-            "Show only rows that match (type=, id=, description~=, inuse=)",
-            metavar="FILTER",
-        ),
-        Flag("format", help='"table" or "json" (one object a line)', default="table", metavar="FORMAT"),
-        Flag("verbose", "bool", "Show every row in full"),
+        Flag("filter", "list", f"Show only rows that match ({_FILTERS})", metavar="FILTER"),
+        Flag("format", help='"table", "json", "pretty" or a Go template', default="table", metavar="FORMAT"),
+        Flag("verbose", "bool", "Show every row in full (--format=pretty)"),
         Flag("timeout", hidden=True),
     )
     spec = Command(
@@ -57,67 +38,45 @@ def command_du(words: Sequence[str], given: Globals) -> int:
         0,
     )
     args = parse(spec, words)
-    from .images import one_of
-
-    form = one_of(args.text("format"), ("table", "json"))
-    tests = [_filter(raw) for raw in args.many("filter")]
+    wanted, age = parse_all(args.many("filter"))
     from ..engine.gc import du
 
-    rows = [r for r in du(given.settings(args)) if _match(r, tests)]
-    rows.sort(key=lambda r: -r.size)
-    if form == "json":
-        import json
+    rows = [r for r in du(given.settings(args)) if wanted is None or wanted(r)]
+    if age:
+        from time import time
 
-        for r in rows:
-            sys.stdout.write(json.dumps(_document(r)) + "\n")
-        return 0
-    sys.stdout.write(_verbose(rows) if args.flag("verbose") else _table(rows))
-    sys.stdout.write(_totals(rows))
+        rows = [r for r in rows if r.last_used < time() - age]
+    form = "pretty" if args.flag("verbose") else args.text("format")
+    sys.stdout.write(_render(rows, form))
+    if form in ("table", "pretty"):
+        sys.stdout.write(_totals(rows))
     return 0
 
 
-def _filter(raw: str) -> tuple[str, str, str]:
-    for op in ("!=", "~=", "="):
-        key, found, value = raw.partition(op)
-        if found:
-            if key not in ("type", "id", "description", "inuse", "shared", "private"):
-                raise UsageError(
-                    f'invalid filter "{raw}"',
-                    hint="type, id, description, inuse, shared and private can be asked for",
-                )
-            return key, op, value
-    if raw in ("inuse", "shared", "private"):
-        return raw, "=", "true"
-    raise UsageError(f'invalid filter "{raw}"', hint="write key=value, key!=value or key~=regular expression")
+def _render(rows: list[Usage], form: str) -> str:
+    if form == "pretty":
+        return _pretty(rows)
+    from .template import render_rows
+
+    table = form == "table" or form.startswith("table ")
+    return render_rows(form, [_document(r, marks=table) for r in rows], _COLUMNS) if rows or table else ""
 
 
-def _match(row: Usage, tests: Iterable[tuple[str, str, str]]) -> bool:
-    for key, op, value in tests:
-        have = {
-            "type": row.kind, "id": row.id, "description": row.description, "inuse": str(row.in_use).lower(),
-            "shared": str(row.shared).lower(), "private": str(not row.shared).lower(),
-        }[key]  # fmt: skip
-        if op == "~=":
-            import re
+def _document(r: Usage, *, marks: bool = False) -> dict[str, object]:
+    """A row as templates and JSON see it.  ``marks``: with the stars of the table."""
+    from time import time
 
-            try:
-                fine = re.search(value, have) is not None
-            except re.error as e:
-                raise UsageError(f"invalid filter {key}~={value}: {e}") from None
-        else:
-            fine = (have == value) == (op == "=")
-        if not fine:
-            return False
-    return True
-
-
-def _document(r: Usage) -> dict[str, object]:
+    from ..progress.model import size_text
     from ..progress.rawjson import timestamp
 
+    used = ago(time() - r.last_used) if r.last_used else ""
     return {
-        "ID": r.id, "Type": r.kind, "Description": r.description, "Size": r.size, "Reclaimable": not r.in_use, "Shared": r.shared,
-        "CreatedAt": timestamp(r.created) if r.created else "", "LastUsedAt": timestamp(r.last_used) if r.last_used else "",
-        "UsageCount": r.count,
+        "ID": r.id.removeprefix("sha256:")[:25] + ("*" if r.mutable else "") if marks else r.id,
+        "Parents": list(r.parents), "CreatedAt": timestamp(r.created) if r.created else "", "Mutable": r.mutable,
+        "Reclaimable": r.reclaimable, "Shared": r.shared,
+        "Size": size_text(r.size) + ("*" if r.shared else "") if marks else f"{r.size}B",
+        "Description": r.description, "UsageCount": r.count,
+        "LastUsedAt": used if marks else timestamp(r.last_used) if r.last_used else "", "Type": r.type,
     }  # fmt: skip
 
 
@@ -125,43 +84,26 @@ def ago(seconds: float) -> str:
     """``3 hours ago``."""
     for unit, length in (("week", 604800), ("day", 86400), ("hour", 3600), ("minute", 60)):
         n = int(seconds // length)
-        if n:
+        if n > 0:
             return f"{n} {unit}{'' if n == 1 else 's'} ago"
     return "just now"
 
 
-def _table(rows: list[Usage]) -> str:
+def _pretty(rows: list[Usage]) -> str:
     from time import time
 
     from ..progress.model import size_text
-    from .calls import table
-
-    now = time()
-    out: list[tuple[str, ...]] = [("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED")]
-    for r in rows:
-        mark = "*" if r.shared or r.kind == "exec.cachemount" else ""
-        out.append(
-            (
-                r.id.removeprefix("sha256:")[:25] + mark,
-                str(not r.in_use).lower(),
-                size_text(r.size),
-                ago(now - r.last_used) if r.last_used else "",
-            )
-        )
-    return table(out)
-
-
-def _verbose(rows: list[Usage]) -> str:
-    from ..progress.model import size_text
+    from ..progress.rawjson import timestamp
 
     parts = []
     for r in rows:
-        doc = _document(r) | {
-            "Size": size_text(r.size),
-            "Reclaimable": str(not r.in_use).lower(),
-            "Shared": str(r.shared).lower(),
-        }
-        parts.append("".join(f"{k + ':':<16}{v}\n" for k, v in doc.items()))
+        lines = [
+            ("ID", r.id), ("Parents", ", ".join(r.parents)), ("Created at", timestamp(r.created) if r.created else ""),
+            ("Mutable", str(r.mutable).lower()), ("Reclaimable", str(r.reclaimable).lower()), ("Shared", str(r.shared).lower()),
+            ("Size", size_text(r.size)), ("Description", r.description), ("Usage count", str(r.count) if r.count else ""),
+            ("Last used", ago(time() - r.last_used) if r.last_used else ""), ("Type", r.type),
+        ]  # fmt: skip
+        parts.append("".join(f"{name + ':':<16}{value}\n" for name, value in lines if value))
     return "\n".join(parts) + ("\n" if parts else "")
 
 
@@ -170,7 +112,7 @@ def _totals(rows: list[Usage]) -> str:
 
     shared = sum(r.size for r in rows if r.shared)
     total = sum(r.size for r in rows)
-    free = sum(r.size for r in rows if not r.in_use)
+    free = sum(r.size for r in rows if r.reclaimable)
     head = (
         f"Shared:         {size_text(shared)}\nPrivate:        {size_text(total - shared)}\n"
         if shared
@@ -182,12 +124,14 @@ def _totals(rows: list[Usage]) -> str:
 def command_prune(words: Sequence[str], given: Globals) -> int:
     """``prune``."""
     flags = (
-        Flag("all", "bool", "Also cache mounts, pulled layers and blobs no image needs", short="a"),
-        Flag("filter", "list", "Only what was last used longer ago (until=24h)", metavar="FILTER"),
+        Flag("all", "bool", "Also what images share and metadata (images themselves stay)", short="a"),
+        Flag("filter", "list", f"Only what matches ({_FILTERS})", metavar="FILTER"),
         Flag("force", "bool", "Do not ask", short="f"),
-        Flag("max-used-space", help="Stop when no more than this is used", metavar="BYTES"),
-        Flag("keep-storage", hidden=True, alias_of="max-used-space"),
-        Flag("reserved-space", hidden=True, alias_of="max-used-space"),
+        Flag("dry-run", "bool", "Show what would be removed"),
+        Flag("max-used-space", help="Go down to so much in all", metavar="BYTES"),
+        Flag("reserved-space", help="Never go below so much in all", metavar="BYTES"),
+        Flag("min-free-space", help="Go on until so much of the disk is free", metavar="BYTES"),
+        Flag("keep-storage", hidden=True, alias_of="reserved-space"),
         Flag("verbose", "bool", "Show every row in full"),
         Flag("timeout", hidden=True),
     )
@@ -200,21 +144,24 @@ def command_prune(words: Sequence[str], given: Globals) -> int:
         0,
     )
     args = parse(spec, words)
-    until = 0.0
-    for raw in args.many("filter"):
-        key, _, value = raw.partition("=")
-        if key not in ("until", "unused-for"):
-            raise UsageError(f'invalid filter "{raw}"', hint="until=DURATION is known, for example until=24h")
-        until = duration(value)
-    keep = size(args.text("max-used-space"), "--max-used-space") if args.text("max-used-space") else 0
-    if not args.flag("force") and not _agreed(everything=args.flag("all")):
+    wanted, age = parse_all(args.many("filter"))
+    settings = given.settings(args)
+    from ..engine.gc import Policy, Sizes, prune
+    from ..engine.gcpolicy import disk_size
+
+    sizes = [
+        disk_size(args.text(name), settings.root, f"--{name}") if args.text(name) else 0
+        for name in ("reserved-space", "max-used-space", "min-free-space")
+    ]
+    policy = Policy(args.flag("all"), age, Sizes(*sizes), wanted)
+    dry = args.flag("dry-run")
+    if not dry and not args.flag("force") and not _agreed(everything=args.flag("all")):
         return 0
-    from ..engine.gc import prune
+    rows = prune(settings, policy, dry_run=dry)
     from ..progress.model import size_text
 
-    rows = prune(given.settings(args), everything=args.flag("all"), until=until, keep_bytes=keep)
     if rows:
-        sys.stdout.write(_verbose(rows) if args.flag("verbose") else _table(rows))
+        sys.stdout.write(_render(rows, "pretty" if args.flag("verbose") else "table"))
     sys.stdout.write(f"Total:  {size_text(sum(r.size for r in rows))}\n")
     return 0
 

@@ -40,6 +40,9 @@ class Engine:
         self.content = ContentStore(self.root, lease=self.lease)
         self.index = Index(self.root)
         self.layers = LayerStore(self.root, self.content, self.index, unpack=unpack, lease=self.lease)
+        self._collects = True
+        if "store" in settings.config or "worker" in settings.config:
+            self._limit()
         self._closers: list[Callable[[], None]] = []
         self.images = ImageSource(self.content, self.index, self.client)
         self._clients: dict[str, Client] = {}
@@ -54,6 +57,19 @@ class Engine:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _limit(self) -> None:
+        """What the configuration says of the store's size; wrong settings are told before the work."""
+        from .gcpolicy import max_size, policies
+
+        self._collects = bool(policies(self.settings.config, self.root))
+        limit = max_size(self.settings.config, self.root)
+        if limit:
+            from .cap import Cap
+
+            cap = Cap(self.root, limit)
+            self.content.reserve = cap.reserve
+            self.layers.admit = cap.check
 
     def client(self, host: str = "", insecure: bool = False) -> Client:
         """The registry client, made on first use.  ``insecure``: one that is lax with ``host`` (registry.insecure)."""
@@ -124,6 +140,10 @@ class Engine:
         self._closers = []
         self.index.close()
         self.lease.close()
+        if self._collects and (self.content.wrote or self.layers.wrote):
+            from .gcpolicy import after_build
+
+            after_build(self.settings.config, self.root)
         from .tidy import tidy
 
         tidy(self.root, self.content, self.layers)

@@ -1,202 +1,205 @@
-"""What the store holds and what of it can go: ``du`` and ``prune`` (spec cli.md §4)."""
+"""Giving disk space back: ``du``, ``prune`` and automatic collection (spec cli.md §4).
+
+Safe beside any number of builds: what they use is leased, images of the local store are never touched,
+and everything removed is renamed away first and deleted later.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 
-from ..values import Value
-from .engine import Engine
+from ..values import Value, replace
+from .usage import BLOB, LAYER, MOUNT, SIZES, STAT, TREE, Part, Survey, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ..config import Settings
+    from ..store.content import ContentStore
+    from ..store.index import Index
+    from ..store.layers import LayerStore
+
+_BATCH = 100  # how many are renamed away while no build can look for anything
 
 
-class Usage(Value):
-    """One row of ``du``.  Sizes in bytes on disk, times in seconds since the epoch.
+class Sizes(Value):
+    """How far to go, in bytes; 0: no such rule."""
 
-    ``kind``: regular (a step's layer), source.image (a pulled layer), exec.cachemount, blob."""
-
-    id: str
-    kind: str
-    description: str
-    size: int
-    created: float = 0.0
-    last_used: float = 0.0
-    count: int = 0
-    in_use: bool = False
-    shared: bool = False
+    reserved: int = 0  # never go below
+    max_used: int = 0  # go down to
+    min_free: int = 0  # of the file system: go until so much is free
 
 
-def tree_size(path: str) -> int:
-    """Bytes on disk below ``path``, hard links once, as ``du -s`` counts them."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    stack = [path]
-    while stack:
-        here = stack.pop()
-        try:
-            total += os.lstat(here).st_blocks * 512
-            with os.scandir(here) as entries:
-                for entry in entries:
-                    st = entry.stat(follow_symlinks=False)
-                    if entry.is_dir(follow_symlinks=False):
-                        stack.append(entry.path)
-                        continue
-                    if st.st_nlink > 1:
-                        if (st.st_dev, st.st_ino) in seen:
-                            continue
-                        seen.add((st.st_dev, st.st_ino))
-                    total += st.st_blocks * 512
-        except OSError:
-            continue
-    return total
+class Policy(Value):
+    """What may go and how far.  ``keep_duration`` in seconds since the last use.
+
+    Without a size rule everything that ``wanted`` accepts goes.  ``everything`` also takes what an image
+    of the local store shares, and metadata; never the image itself."""
+
+    everything: bool = False
+    keep_duration: float = 0.0
+    sizes: Sizes = Sizes()
+    wanted: Callable[[Usage], bool] | None = None
+
+
+class Stores:
+    """A store opened to be looked at and collected, leasing nothing."""
+
+    def __init__(self, root: str) -> None:
+        from ..store.content import ContentStore
+        from ..store.index import Index
+        from ..store.layers import LayerStore
+
+        self.root = root
+        self.content: ContentStore = ContentStore(root)
+        self.index: Index = Index(root)
+        self.layers: LayerStore = LayerStore(root, self.content, self.index)
+
+    def __enter__(self) -> Stores:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.index.close()
+
+    def survey(self) -> Survey:
+        """A look at it."""
+        return Survey(self.root, self.content, self.index)
 
 
 def du(settings: Settings) -> list[Usage]:
-    """Everything under the root, a row each."""
-    with Engine(settings) as engine:
-        return _usage(engine)
+    """Everything under the root, a row each; they add up to what the disk says."""
+    with Stores(settings.root) as stores:
+        return stores.survey().rows()
 
 
-def _usage(engine: Engine) -> list[Usage]:
-    rows: list[Usage] = []
-    by_layer: dict[str, tuple[str, float, float, int]] = {}
-    for _, value, created, used, hits in engine.index.records():
-        layers = value.get("layers") or []
-        if layers and value.get("op") != "SourceOp":
-            by_layer[layers[-1]] = (value.get("name", ""), created, used, hits)
-    held = _held_blobs(engine)
-    base = os.path.join(engine.root, "layers")
-    for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
-        size = tree_size(os.path.join(base, name))
-        known = by_layer.get(name)
-        if known is not None:
-            rows.append(Usage(name, "regular", known[0], size, known[1], known[2], known[3]))
-        else:
-            rows.append(
-                Usage(
-                    name,
-                    "source.image" if name.startswith("p") else "regular",
-                    "pulled layer" if name.startswith("p") else "",
-                    size,
-                )
-            )
-    mounts = os.path.join(engine.root, "cachemounts")
-    for name in sorted(os.listdir(mounts)) if os.path.isdir(mounts) else []:
-        path = os.path.join(mounts, name)
-        if os.path.isdir(path):
-            st = os.stat(path)
-            rows.append(
-                Usage(
-                    name,
-                    "exec.cachemount",
-                    "cached mount " + _text(os.path.join(path, "id")),
-                    tree_size(path),
-                    st.st_ctime,
-                    st.st_mtime,
-                )
-            )
-    for digest in engine.content.digests():
-        path = engine.content.path(digest)
-        try:
-            st = os.lstat(path)
-        except OSError:
+def prune(settings: Settings, policy: Policy, *, dry_run: bool = False) -> list[Usage]:
+    """Remove what ``policy`` says, least recently used first; what was (or would be) removed."""
+    with Stores(settings.root) as stores:
+        gone = collect(stores, [policy], dry_run=dry_run)
+        if not dry_run and os.path.isdir(settings.root):
+            from .tidy import sweep_leases, sweep_probes
+
+            stores.content.sweep()
+            stores.layers.sweep()
+            stores.layers.locks.sweep()
+            sweep_leases(settings.root)
+            sweep_probes(settings.root)
+        return gone
+
+
+def collect(stores: Stores, policies: Iterable[Policy], *, dry_run: bool = False) -> list[Usage]:
+    """Apply policies one after another."""
+    gone: list[Usage] = []
+    for policy in policies:
+        survey = stores.survey()
+        rows = survey.rows()
+        victims = choose(rows, policy, sum(r.size for r in rows), _free(stores.root), time.time())
+        gone += victims if dry_run else _remove(stores, survey, victims)
+    if gone and not dry_run:
+        _forget_unusable(stores)
+    return gone
+
+
+def choose(rows: list[Usage], policy: Policy, total: int, free: int, now: float) -> list[Usage]:
+    """What goes, in order: the least recently used first, of those the ones made later first."""
+    keep = target_size(policy.sizes, total, free)
+    if keep is not None and total <= keep:
+        return []
+    out = []
+    for row in sorted(rows, key=lambda r: (r.last_used, r.count, -r.depth, r.id)):
+        if keep is not None and total <= keep:
+            break
+        if not row.reclaimable or (policy.wanted is not None and not policy.wanted(row)):
             continue
-        rows.append(
-            Usage(
-                digest,
-                "blob",
-                "",
-                st.st_blocks * 512,
-                st.st_mtime,
-                st.st_mtime,
-                0,
-                digest in held,
-                digest in held,
-            )
-        )
-    return rows
+        if not policy.everything and (row.shared or row.type == "internal") and row.id != "trash":
+            continue
+        if policy.keep_duration and (not row.last_used or row.last_used > now - policy.keep_duration):
+            continue
+        total -= row.size
+        out.append(row)
+    return out
 
 
-def _text(path: str) -> str:
+def target_size(rule: Sizes, total: int, free: int) -> int | None:
+    """How much may stay; None: no size rule."""
+    if not (rule.reserved or rule.max_used or rule.min_free):
+        return None
+    keep = rule.max_used or (total if rule.min_free else 0)
+    if rule.min_free > free:
+        keep = min(keep, total - (rule.min_free - free))
+    return max(keep, rule.reserved)
+
+
+def _free(root: str) -> int:
     try:
-        with open(path, encoding="utf-8", errors="replace") as f:
-            return f.read(4096)
+        found = os.statvfs(root)
     except OSError:
-        return ""
+        return 0
+    return found.f_bavail * found.f_frsize
 
 
-def _held_blobs(engine: Engine) -> set[str]:
-    """Blobs reachable from the tagged images of the local store."""
-    import json
-
-    held: set[str] = set()
-    stack = []
-    for _, raw in engine.index.items("image"):
-        value = json.loads(raw)
-        stack.append(value.get("descriptor", value)["digest"])
-    while stack:
-        digest = stack.pop()
-        if digest in held or not engine.content.has(digest):
-            continue
-        held.add(digest)
-        if engine.content.size(digest) > 4 << 20:
-            continue
-        try:
-            doc = json.loads(engine.content.read(digest))
-        except (ValueError, UnicodeDecodeError):
-            continue
-        if isinstance(doc, dict):
-            children = [*(doc.get("manifests") or []), *(doc.get("layers") or []), doc.get("config")]
-            stack += [
-                c["digest"] for c in children if isinstance(c, dict) and isinstance(c.get("digest"), str)
-            ]
-    return held
+# -- removing ------------------------------------------------------------------------------
 
 
-def prune(
-    settings: Settings, *, everything: bool = False, until: float = 0.0, keep_bytes: int = 0
-) -> list[Usage]:
-    """Remove what no image needs, least recently used first; gives what was removed.
+def _remove(stores: Stores, survey: Survey, victims: list[Usage]) -> list[Usage]:
+    from ..store.lease import Closed
 
-    ``everything`` also removes cache mounts and pulled layers; ``until``: seconds since last use;
-    ``keep_bytes``: stop when no more than this is left."""
-    removed: list[Usage] = []
-    with Engine(settings) as engine:
-        rows = _usage(engine)
-        total = sum(r.size for r in rows)
-        cutoff = time.time() - until if until else None
-        for row in sorted(rows, key=lambda r: r.last_used):
-            if keep_bytes and total <= keep_bytes:
-                break
-            if row.in_use or (cutoff is not None and row.last_used > cutoff):
-                continue
-            if not everything and row.kind in ("exec.cachemount", "source.image", "blob") and not keep_bytes:
-                continue
-            if _remove(engine, row):
-                total -= row.size
-                removed.append(row)
-        engine.layers.sweep()
-    return removed
+    gone: list[Usage] = []
+    for at in range(0, len(victims), _BATCH):
+        with Closed(stores.root) as closed:
+            held = survey.held()  # again: an image may have been named since the survey
+            for row in victims[at : at + _BATCH]:
+                parts = [p for p in row.parts if _remove_part(stores, p, closed.names, held, row)]
+                if parts:
+                    gone.append(replace(row, parts=tuple(parts)))
+    return gone
 
 
-def _remove(engine: Engine, row: Usage) -> bool:
-    if row.kind == "blob":
-        engine.content.delete(row.id)
+def _remove_part(
+    stores: Stores, part: Part, leased: frozenset[str], held: dict[str, str], row: Usage
+) -> bool:
+    if part.kind == MOUNT:
+        from ..store import cachemounts
+
+        return cachemounts.remove(stores.root, stores.layers.locks, part.name)
+    if part.kind == STAT:
+        stores.index.delete("stat", part.name)
         return True
-    if row.kind == "exec.cachemount":
-        from ..worker.run_exec import _FileLock
-
-        path = os.path.join(engine.root, "cachemounts", row.id)
-        lock = _FileLock(path + ".lock", wait=False)
-        if not lock.held:
+    if part.kind == TREE:
+        return True  # the sweep that follows deletes the trash
+    if part.name in leased or row.id in leased:
+        return False
+    if part.kind == BLOB:
+        if part.name in held:
             return False
-        with lock:
-            trash = os.path.join(engine.root, "trash")
-            os.makedirs(trash, mode=0o700, exist_ok=True)
-            os.rename(path, os.path.join(trash, os.urandom(12).hex()))
+        stores.content.delete(part.name)
         return True
-    engine.layers.remove(row.id)
-    return True
+    if part.kind == LAYER:
+        stores.layers.remove_dir(part.name)
+        stores.index.delete(SIZES, part.name)
+        return True
+    return False
+
+
+def _forget_unusable(stores: Stores) -> None:
+    """Drop what is known of layers that are gone, and records of steps whose layers can't be had."""
+    have: dict[str, bool] = {}
+
+    def usable(layer: str) -> bool:
+        if layer not in have:
+            info = stores.layers.info(layer)
+            have[layer] = (
+                stores.layers.has_dir(layer)
+                or (info is not None and any(stores.content.has(b.digest) for b in info.blobs))
+                or stores.index.get("pull", layer) is not None
+            )
+        return have[layer]
+
+    for ident, value, _, _, _ in stores.index.records():
+        if not all(usable(str(x)) for x in value.get("layers") or ()):
+            stores.index.delete_record(ident)
+    for info in stores.layers.infos():
+        if not usable(info.id):
+            stores.layers.forget(info.id)

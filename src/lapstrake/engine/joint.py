@@ -56,8 +56,11 @@ class Shared:
         secrets, ssh = build.secrets(), build.ssh()
         if self.worker is None:
             self.worker = self.engine.worker(self.emit, secrets=secrets, ssh=ssh, epoch=build.epoch)
+            self.worker.p.cache_dirs.update(build.request.cache_mounts)
             return self.worker
-        return self.worker.beside(secrets=secrets, ssh=ssh, epoch=build.epoch)
+        other = self.worker.beside(secrets=secrets, ssh=ssh, epoch=build.epoch)
+        other.p.cache_dirs = dict(build.request.cache_mounts)
+        return other
 
     def adopt(self, inputs: Inputs, worker: LocalWorker) -> tuple[Inputs, str]:
         """Give local contexts names that tell them apart, equal ones the same; also the main one's name."""

@@ -394,8 +394,31 @@ class Lowering:
         readonly = m.readonly if m.readonly is not None else m.type == "bind"
         return ExecMount(
             m.type, target, index, clean_path(m.source or "/")[1:] if m.type in ("bind", "cache") else "", readonly, ident,
-            m.sharing or "shared", m.mode, m.uid or 0, m.gid or 0, m.size or 0, bool(m.required), m.env or "",
+            m.sharing or _default_sharing(m.type, target), m.mode, _owner(m.type, m.uid), _owner(m.type, m.gid), m.size or 0, bool(m.required), m.env or "",
         )  # fmt: skip
+
+
+#: Package managers that fail when two of them use one directory at once.
+LOCKED_TARGETS = (
+    "/var/cache/apt",
+    "/var/lib/apt",
+    "/var/lib/dpkg",
+    "/var/cache/dnf",
+    "/var/cache/yum",
+    "/var/cache/zypp",
+)
+
+
+def _default_sharing(kind: str, target: str) -> str:
+    """``locked`` for what belongs to a package manager, so that two platforms can build at once."""
+    if kind == "cache" and any(target == t or target.startswith(t + "/") for t in LOCKED_TARGETS):
+        return "locked"
+    return "shared"
+
+
+def _owner(kind: str, given: int | None) -> int:
+    """A cache mount belongs to the step's user (-1) unless the Dockerfile says otherwise."""
+    return given if given is not None else -1 if kind == "cache" else 0
 
 
 def _is_lone_heredoc(line: str) -> bool:

@@ -138,6 +138,7 @@ class BuildRequest(Value):
     attests: tuple[AttestSpec, ...] = ()
     cache_from: tuple[CacheSpec, ...] = ()
     cache_to: tuple[CacheSpec, ...] = ()
+    cache_mounts: Pairs = ()  # cache mount id -> host directory
     metadata_file: str = ""
     iidfile: str = ""
     iidfile_raw: bool = False  # without the "sha256:"

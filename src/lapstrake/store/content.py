@@ -13,6 +13,7 @@ from ..errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, BinaryIO, Protocol
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 _LENGTHS = {"sha256": 64, "sha512": 128}
+RESERVE = 1 << 20  # bytes reserved at once
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -50,6 +52,7 @@ class Writer:
         self._algorithm = split_digest(expected_digest)[0] if expected_digest else "sha256"
         self._hash: _Hash = hashlib.new(self._algorithm)
         self.size = 0
+        self._reserved = 0
         self._path, self._fd = store._temporary()
         self._done = False
 
@@ -66,6 +69,10 @@ class Writer:
             raise StoreError(
                 f"content is larger than the {self._expected_size} bytes announced for {self._expected or 'it'}"
             )
+        if self._store.reserve is not None and self.size > self._reserved:
+            piece = max(RESERVE, n)
+            self._store.reserve(piece)
+            self._reserved += piece
         self._hash.update(data)
         view = memoryview(data)
         try:
@@ -126,6 +133,8 @@ class ContentStore:
     def __init__(self, root: str, *, lease: Lease | None = None) -> None:
         self.root = root
         self.lease = lease
+        self.reserve: Callable[[int], None] | None = None  # asked before bytes are written
+        self.wrote = False
 
     def keep(self, digest: str) -> None:
         """Hold a blob, there or not yet, until the lease ends."""
@@ -284,6 +293,7 @@ class ContentStore:
     def _publish(self, path: str, digest: str) -> None:
         target = self.path(digest)
         self.keep(digest)
+        self.wrote = True
         try:
             try:
                 os.rename(path, target)

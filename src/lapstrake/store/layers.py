@@ -140,6 +140,8 @@ class LayerStore:
         self.index = index
         self.locks = locks or KeyLocks(root)
         self.lease = lease
+        self.admit: Callable[[], None] | None = None  # asked before a directory becomes a layer
+        self.wrote = False
         self._unpack = unpack
         self._remove = remove
 
@@ -182,6 +184,9 @@ class LayerStore:
         target = self.dir(layer_id)
         self._keep(layer_id)
         if not os.path.isdir(target):
+            if self.admit is not None:
+                self.admit()
+            self.wrote = True
             try:
                 self._settle(upper, self._home(layer_id))
             except OSError as e:
@@ -281,6 +286,19 @@ class LayerStore:
         """Forget a layer: out of sight at once, deleted by :meth:`sweep`.  Blobs stay."""
         self.index.delete(NAMESPACE, layer_id)
         self._discard(self._home(layer_id))
+
+    def remove_dir(self, layer_id: str) -> None:
+        """Let go of a layer's directory alone: what is known stays, and it can be extracted again."""
+        self._discard(self._home(layer_id))
+
+    def forget(self, layer_id: str) -> None:
+        """Drop what is known of a layer unless it has come back meanwhile."""
+        if not os.path.isdir(self.dir(layer_id)):
+            self.index.update(
+                NAMESPACE,
+                layer_id,
+                lambda old: old if old and self._present(LayerInfo.from_bytes(old)) else None,
+            )
 
     def sweep(self, stop: Callable[[], bool] | None = None) -> int:
         """Delete the trash and what killed processes left; how many trees.  Not in a build's path.

@@ -49,6 +49,7 @@ class WorkerParts:
         ssh: SshAgents | None = None,
         contexts: dict[str, Tree] | None = None,
         epoch: int | None = None,
+        cache_dirs: dict[str, str] | None = None,
     ) -> None:
         self.root = root
         self.content = content
@@ -63,6 +64,7 @@ class WorkerParts:
         self.ssh = ssh
         self.contexts = contexts if contexts is not None else {}
         self.epoch = epoch
+        self.cache_dirs = cache_dirs if cache_dirs is not None else {}  # cache mount id -> host directory
 
 
 class LocalWorker:

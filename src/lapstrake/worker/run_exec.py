@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 from ..errors import BuildError, Cancelled, ExecError
 from ..graph.ops import ExecMount, ExecOp
 from ..graph.vertex import Vertex
 from ..sandbox.spec import Mount, ProcessSpec
 from ..solver.ports import Record
 from ..store.measure import tree_bytes
+from .cache_mounts import cache_mount, lock_mounts
 from .users import Account, lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..sandbox.spec import Cancel
+    from .cache_mounts import Releasable
     from .local import LocalWorker
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -33,11 +33,12 @@ def run_exec(
     lowers = worker.dirs(inputs[0].layers)
     account = lookup(worker.view(inputs[0].layers), op.user) if op.user else Account(0, 0, (), "/root")
     active = store.new_active()
-    held: list[object] = []
+    held: list[Releasable] = []
     try:
         snapshotter = worker.p.snapshotter()
         rootfs = snapshotter.prepare(lowers, active)
-        mounts, extra_env = _mounts(worker, op, inputs, held)
+        owner = (account.uid, account.gid)
+        mounts, extra_env = _mounts(worker, op, inputs, _CacheMounts(owner, held, cancel))
         spec = ProcessSpec(
             rootfs=rootfs, args=op.args, env=_environment(op, account, extra_env), cwd=op.cwd, uid=account.uid, gid=account.gid,
             groups=account.groups, mounts=(*_etc_mounts(op), *mounts), hostname=op.hostname, network=op.network,
@@ -63,7 +64,7 @@ def run_exec(
         return layer
     finally:
         for lock in reversed(held):
-            lock.__exit__(None, None, None)  # type: ignore[attr-defined]
+            lock.release()
         active.close()
 
 
@@ -140,10 +141,20 @@ def _read(path: str) -> str:
         return ""
 
 
+class _CacheMounts:
+    """What cache mounts need to know of their step."""
+
+    def __init__(self, owner: tuple[int, int], held: list[Releasable], cancel: Cancel) -> None:
+        self.owner = owner
+        self.held = held
+        self.cancel = cancel
+
+
 def _mounts(
-    worker: LocalWorker, op: ExecOp, inputs: tuple[Record, ...], held: list[object]
+    worker: LocalWorker, op: ExecOp, inputs: tuple[Record, ...], caches: _CacheMounts
 ) -> tuple[list[Mount], list[str]]:
     mounts: list[Mount] = []
+    lock_mounts(worker, op, inputs, caches.held, caches.cancel)
     env: list[str] = []
     for m in op.mounts:
         if m.kind == "file":
@@ -153,7 +164,7 @@ def _mounts(
         elif m.kind == "bind":
             mounts.append(_bind(worker, m, inputs[m.input]))
         elif m.kind == "cache":
-            mounts.append(_cache(worker, m, inputs, held))
+            mounts.append(cache_mount(worker, m, inputs, caches.owner, caches.held))
         elif m.kind == "secret":
             _secret(worker, m, mounts, env)
         elif m.kind == "ssh":
@@ -203,77 +214,6 @@ def _materialized_context(worker: LocalWorker, name: str, tree: object) -> str:
         materialize(whole_tree_entries(tree), active.upper)  # type: ignore[arg-type]
         worker.stats[memo] = active.upper
         return active.upper
-
-
-def _cache(worker: LocalWorker, m: ExecMount, inputs: tuple[Record, ...], held: list[object]) -> Mount:
-    from hashlib import sha256
-
-    seed = f"|{inputs[m.input].identity}|{m.selector}" if m.input > 0 else ""
-    base = sha256(f"{m.id}{seed}".encode("utf-8", "surrogateescape")).hexdigest()[:40]
-    parent = os.path.join(worker.p.root, "cachemounts")
-    os.makedirs(parent, mode=0o700, exist_ok=True)
-    path = os.path.join(parent, base)
-    if m.sharing == "locked":
-        held.append(_FileLock(path + ".lock"))
-    elif m.sharing == "private":
-        n = 0
-        while True:
-            lock = (
-                _FileLock(f"{path}.lock", wait=False) if n == 0 else _FileLock(f"{path}-{n}.lock", wait=False)
-            )
-            if lock.held:
-                held.append(lock)
-                break
-            n += 1
-        path = path if n == 0 else f"{path}-{n}"
-    data = os.path.join(path, "data")
-    if not os.path.isdir(data):
-        _make_cache_dir(worker, m, inputs, path, data)
-    return Mount(m.target, "bind", source=data, readonly=m.readonly)
-
-
-def _make_cache_dir(
-    worker: LocalWorker, m: ExecMount, inputs: tuple[Record, ...], path: str, data: str
-) -> None:
-    with worker.lock_for(path), _FileLock(path + ".make"):
-        if os.path.isdir(data):
-            return
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        tmp = data + ".new"
-        if m.input > 0 and inputs[m.input].layers:
-            from ..layer.materialize import materialize
-            from .run_file import subtree_entries
-
-            os.makedirs(tmp, exist_ok=True)
-            materialize(subtree_entries(worker.view(inputs[m.input].layers), m.selector), tmp)
-        else:
-            os.makedirs(tmp, exist_ok=True)
-            os.chmod(tmp, m.mode if m.mode is not None else 0o755)
-            os.chown(tmp, m.uid, m.gid)
-        with open(os.path.join(path, "id"), "w", encoding="utf-8", errors="surrogateescape") as f:
-            f.write(m.id)
-        os.rename(tmp, data)
-
-
-class _FileLock:
-    """A lock on a file, for the length of a step; freed by the kernel if we die."""
-
-    def __init__(self, path: str, *, wait: bool = True) -> None:
-        import fcntl
-
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.held = True
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            self.held = False
-            os.close(self.fd)
-
-    def __enter__(self) -> _FileLock:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        os.close(self.fd)
 
 
 def _secret(worker: LocalWorker, m: ExecMount, mounts: list[Mount], env: list[str]) -> None:
