@@ -97,7 +97,8 @@ def test_an_id_is_never_a_path(lap, context, ident):
     assert ident in lap("cache", "ls", "--format={{.ID}}").stdout
 
 
-def test_a_killed_step_leaves_no_half_written_private_mount(lap, context):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_step_leaves_no_half_written_private_mount(lap, context, how):
     whole = "RUN --mount=type=cache,target=/m,id=p,sharing=private ls /m; echo half > /m/half; {}; rm /m/half; echo x > /m/whole"
     process = subprocess.Popen(
         [*lap.command, "build", context(image(whole.format("sleep 60")), "a")],
@@ -106,7 +107,7 @@ def test_a_killed_step_leaves_no_half_written_private_mount(lap, context):
     deadline = time.monotonic() + 30
     while not list(lap.root.glob("cachemounts/*/data/half")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(how)
     process.wait()
     assert "half" not in log(
         lap, context(image("RUN --mount=type=cache,target=/m,id=p,sharing=private ls /m"), "b")

@@ -53,10 +53,11 @@ class Held:
         self.data = f"{path}/data"
         self._locks = locks
         self._private = private
+        self.complete = False  # the step came to its own end, well or not
 
     def release(self) -> None:
-        """The step is over, well or not: what it wrote stays.  Idempotent."""
-        if self._private:
+        """The step is over.  What an interrupted one wrote to a private mount is thrown away.  Idempotent."""
+        if self._private and self.complete:
             try:
                 os.unlink(f"{self.path}/dirty")
             except FileNotFoundError:

@@ -72,6 +72,13 @@ def cache_mount(
     return Mount(m.target, "bind", source=mount.data, readonly=m.readonly)
 
 
+def complete(held: list[Releasable]) -> None:
+    """The step was not interrupted: its private mounts keep what it wrote."""
+    for each in held:
+        if isinstance(each, cachemounts.Held):
+            each.complete = True
+
+
 def _seed(worker: LocalWorker, m: ExecMount, record: Record, path: str) -> None:
     from ..layer.materialize import materialize
     from .run_file import subtree_entries

@@ -8,7 +8,7 @@ from ..graph.vertex import Vertex
 from ..sandbox.spec import Mount, ProcessSpec
 from ..solver.ports import Record
 from ..store.measure import tree_bytes
-from .cache_mounts import cache_mount, lock_mounts
+from .cache_mounts import cache_mount, complete, lock_mounts
 from .users import Account, lookup
 
 TYPE_CHECKING = False
@@ -53,6 +53,8 @@ def run_exec(
 
         info = worker.p.executor().run(spec, output, cancel)
         worker.measure(vertex, wall=info.wall, cpu=info.cpu, peak_rss=info.peak_rss)
+        if not (cancel.is_set() or info.oom or info.timed_out):
+            complete(held)
         if cancel.is_set() and info.status != 0:
             raise Cancelled("the build was cancelled")
         if info.status != 0:
