@@ -10,6 +10,7 @@ from ..errors import BuildError, DockerfileError, Span
 from ..values import Value
 from .expand import expand
 from .instructions import Arg, Dockerfile, From, Instruction, Maintainer, Stage
+from .lint_extra import BY_DEFAULT, EXTRA_RULES, PREFIX
 from .numbers import parse_bool, quote
 from .suggest import hint
 
@@ -72,7 +73,7 @@ class LintWarning(Value):
 
 def rule_url(rule: str) -> str:
     """The page of a rule: its name in kebab case."""
-    if rule in _NO_URL:
+    if rule in _NO_URL or rule.startswith(PREFIX):
         return ""
     out = ""
     for i, ch in enumerate(rule):
@@ -95,6 +96,8 @@ class CheckOptions(Value):
         """Whether ``rule`` is reported: ``skip`` has no say over experimental rules."""
         if rule in EXPERIMENTAL:
             return rule in self.experimental or "all" in self.experimental
+        if rule in EXTRA_RULES and rule not in BY_DEFAULT:
+            return rule in self.experimental or PREFIX in self.experimental
         return rule not in self.skip and "all" not in self.skip
 
     def merged(self, other: CheckOptions) -> CheckOptions:
@@ -173,7 +176,8 @@ class Linter:
         span = at.span
         if rule == "NoEmptyContinuation":
             span = Span(span.filename, span.last, span.last, span.source)
-        self.warnings.append(LintWarning(rule, message, RULES[rule], rule_url(rule), span))
+        meaning = RULES.get(rule) or EXTRA_RULES[rule]
+        self.warnings.append(LintWarning(rule, message, meaning, rule_url(rule), span))
 
 
 def failure(options: CheckOptions, warnings: Iterable[LintWarning]) -> DockerfileError | None:

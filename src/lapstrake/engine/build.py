@@ -102,7 +102,7 @@ class Build:
             self._lint(
                 dockerfile,
                 self.plans[0],
-                getattr(self.inputs.contexts["context"], "ignore", None),
+                self.inputs.ignore,
                 self._definition,
             )
 
@@ -207,7 +207,7 @@ class Build:
             self.warnings.append(warned)
             self.emit(warned)
         if found.error:
-            raise BuildError(found.error)
+            raise DockerfileError(found.error)
 
     # -- plan -----------------------------------------------------------------
 
@@ -240,7 +240,7 @@ class Build:
                     got = self.engine.images.resolve(name, platform, pull=self.request.pull)
                 except BuildError as exc:
                     exc.span = exc.span or span
-                    _explain_base(exc, name, stages)
+                    explain_base(exc, name, stages)
                     raise
             bases[(name, platform)] = BaseImage(got.ref, got.config, len(got.layers))
 
@@ -298,7 +298,7 @@ def _directive_span(dockerfile: Dockerfile) -> Span | None:
 COMMON_IMAGES = ("alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora")
 
 
-def _explain_base(exc: BuildError, name: str, stages: list[str]) -> None:
+def explain_base(exc: BuildError, name: str, stages: list[str]) -> None:
     """A base that can't be had: which one, and what was perhaps meant (spec dockerfile.md §7)."""
     from ..dockerfile.suggest import hint
 

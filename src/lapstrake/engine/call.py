@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import BuildError
+from ..errors import BuildError, ResolveError
 from ..values import Value
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ def lint_warnings(
     stages: Collection[int] | None,
 ) -> Found:
     """All findings of one Dockerfile: the file's own, and those of the stages evaluated."""
-    from ..dockerfile import lint
+    from ..dockerfile import lint, lint_extra
     from ..dockerfile.lint_stages import Facts, check_stages
 
     given = dict(request.build_args)
@@ -52,6 +52,10 @@ def lint_warnings(
         *lint.check(dockerfile, build_args=given, options=options),
         *check_stages(dockerfile, facts, options=options),
     ]
+    extra = lint.Linter(options)
+    for rule, message, at in lint_extra.check_extra(dockerfile, stages):
+        extra.report(rule, message, at)
+    found += extra.warnings
     error = ""
     if options.error and found:
         error = "lint violation found for rules: " + ", ".join(dict.fromkeys(w.rule for w in found))
@@ -97,16 +101,11 @@ def _check(engine: Any, request: BuildRequest, inputs: Any, source: str) -> Answ
     error: BuildError | None = None
     try:
         dockerfile = parse(inputs.dockerfile, inputs.dockerfile_name)
-        stages = (
-            {s.index for s in reachable(dockerfile, find_target(dockerfile, request.target))}
-            if request.target
-            else None
-        )
-        bases = _base_configs(engine, request, dockerfile, platform, stages)
-        found = lint_warnings(
-            dockerfile, request, platform, bases, getattr(inputs.contexts["context"], "ignore", None), stages
-        )
-        warnings = found.warnings
+        stages = None
+        if request.target:
+            stages = {s.index for s in reachable(dockerfile, find_target(dockerfile, request.target))}
+        bases, error = _evaluate(engine, request, dockerfile, inputs, platform, stages)
+        warnings = lint_warnings(dockerfile, request, platform, bases, inputs.ignore, stages).warnings
     except BuildError as exc:
         error = exc
     text = outline.check_text(warnings, error)
@@ -114,28 +113,48 @@ def _check(engine: Any, request: BuildRequest, inputs: Any, source: str) -> Answ
     return Answer(text, document, 1 if warnings or error is not None else 0)
 
 
-def _base_configs(
+def _out_of_reach(exc: BuildError) -> bool:
+    """Whether nobody answered, as against an answer that says no."""
+    return isinstance(exc, ResolveError) and not exc.status and ": not found" not in exc.message
+
+
+def _evaluate(
     engine: Any,
     request: BuildRequest,
     dockerfile: Dockerfile,
+    inputs: Any,
     platform: Platform,
     stages: Collection[int] | None,
-) -> dict[int, Any]:
-    """Configs of the base images that can be had; a check works without the others."""
-    from ..plan.lower import PlanInput, Planner
+) -> tuple[dict[int, Any], BuildError | None]:
+    """Plan the stages as a build would: their bases' configs, and the first error.
 
-    planner = Planner(PlanInput(dockerfile, request, platform, {}, {}))
-    known = {k: v for k, v in planner.globals.items() if v is not None}
-    names = {s.name for s in dockerfile.stages if s.name}
-    out: dict[int, Any] = {}
-    for stage in dockerfile.stages:
-        if stages is not None and stage.index not in stages:
-            continue
+    A base that is nowhere is an error; one whose registry can't be reached is done without.
+    """
+    from ..plan.image import BaseImage
+    from ..plan.lower import PlanInput, Planner, context_keys
+    from ..plan.stages import reachable
+    from .build import explain_base
+
+    bases: dict[Any, Any] = {}
+    named = context_keys(inputs.named)
+    wanted = [s for s in dockerfile.stages if stages is None or s.index in stages]
+    names = [s.name for s in dockerfile.stages if s.name]
+    for _ in range(64):
+        planner = Planner(PlanInput(dockerfile, request, platform, bases, named))
         try:
-            image = planner.expand(stage.base.image, known, stage.base.span)
-            wanted = planner.from_platform(stage.base, known)
-            if image and image != "scratch" and image not in names:
-                out[stage.index] = engine.images.resolve(image, wanted, pull=request.pull).config
-        except BuildError:
-            continue
-    return out
+            for stage in wanted:
+                reachable(dockerfile, stage)
+                planner.stage(stage)
+        except BuildError as exc:
+            return planner.base_configs, exc
+        if not planner.missing:
+            break
+        for name, for_platform, span in planner.missing:
+            try:
+                got = engine.images.resolve(name, for_platform, pull=request.pull)
+            except BuildError as exc:
+                exc.span = exc.span or span
+                explain_base(exc, name, names)
+                return planner.base_configs, None if _out_of_reach(exc) else exc
+            bases[name, for_platform] = BaseImage(got.ref, got.config, len(got.layers))
+    return planner.base_configs, None

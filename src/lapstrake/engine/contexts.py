@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 from ..errors import BuildError, DockerfileError, UsageError
@@ -9,8 +10,13 @@ from ..values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from _typeshed import WriteableBuffer
+
     from ..dockerfile.ignore import IgnoreRules
     from ..plan.request import BuildRequest
+    from ..source.git import Access
     from ..tree import Tree
     from .engine import Engine
 
@@ -22,19 +28,20 @@ MAX_DOCKERFILE = 64 << 20
 class Inputs(Value):
     """A build's inputs, opened: ``contexts`` by name (``context`` is the main one), ``named`` as the
     planner wants them: name -> (scheme, identifier).  ``origin``: of a remote main context, its URL and
-    ((algorithm, hex),) of what it was."""
+    ((algorithm, hex),) of what it was.  ``ignore``: the main context's rules."""
 
     dockerfile: bytes
     dockerfile_name: str
     contexts: dict  # type: ignore[type-arg]
     named: dict  # type: ignore[type-arg]
     origin: Origin = None
+    ignore: IgnoreRules | None = None
 
 
 def open_inputs(engine: Engine, request: BuildRequest) -> Inputs:
     """Find and read everything the request names."""
     context = request.context
-    if not context:
+    if not context and request.dockerfile_text is None:
         raise UsageError('please specify build context (e.g. "." for the current directory)')
     root, text, origin = _main_context(engine, request)
     name = "Dockerfile"
@@ -42,11 +49,14 @@ def open_inputs(engine: Engine, request: BuildRequest) -> Inputs:
     if text is None:
         text, name, where = _read_dockerfile(request, root)
     trees: dict[str, Tree] = {}
-    trees["context"] = _local_tree(engine, root, _ignore_rules(root, where))
+    # A git or HTTP context is taken as it is: ignore files count for local directories only (§13).
+    local = root is not None and os.path.isdir(context)
+    rules, rules_name = _ignore_rules(root, where) if local else (None, "")
+    trees["context"] = _local_tree(engine, root, rules, rules_name)
     named: dict[str, tuple[str, str]] = {}
     for key, value in request.named_contexts:
         named[key] = _named(engine, key, value, trees)
-    return Inputs(text, name, trees, named, origin)
+    return Inputs(text, name, trees, named, origin, rules)
 
 
 def _is_remote(context: str) -> bool:
@@ -56,10 +66,10 @@ def _is_remote(context: str) -> bool:
 def _main_context(engine: Engine, request: BuildRequest) -> tuple[str | None, bytes | None, Origin]:
     """(directory or None, Dockerfile text when the context itself is one, where a remote one came from)."""
     context = request.context
+    if not context:
+        return None, request.dockerfile_text, None
     if context == "-":
-        if request.dockerfile == "-":
-            raise UsageError("invalid argument: can't use stdin for both build context and dockerfile")
-        return *_stdin_context(engine, request), None
+        return _stdin_context(engine, request), None, None
     if _is_remote(context):
         return _remote_context(engine, request)
     if not os.path.isdir(context):
@@ -67,20 +77,34 @@ def _main_context(engine: Engine, request: BuildRequest) -> tuple[str | None, by
     return os.path.abspath(context), request.dockerfile_text, None
 
 
-def _stdin_context(engine: Engine, request: BuildRequest) -> tuple[str | None, bytes | None]:
+def _stdin_context(engine: Engine, request: BuildRequest) -> str:
+    """Unpack the archive on standard input, whose first bytes the request already holds."""
     import sys
 
     from ..source import archive
 
-    stream = sys.stdin.buffer
-    head = stream.peek(1024) if hasattr(stream, "peek") else b""
-    if archive.sniff(head):
-        active = engine.new_active()
-        archive.extract(stream, active.upper)
-        return active.upper, None
-    if request.dockerfile:
-        raise UsageError("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
-    return None, stream.read(MAX_DOCKERFILE)
+    active = engine.new_active()
+    stream = _Joined(request.stdin_head, sys.stdin.buffer)
+    archive.extract(io.BufferedReader(stream, 1 << 20), active.upper)
+    return active.upper
+
+
+class _Joined(io.RawIOBase):
+    """Bytes already read, then the rest of a stream."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._head[: len(view)] or self._rest.read(len(view))
+        self._head = self._head[len(view) :]
+        view[: len(data)] = data
+        return len(data)
 
 
 def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, bytes | None, Origin]:
@@ -89,9 +113,13 @@ def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, 
     if context.startswith(("http://", "https://")) and not context.split("#")[0].split("?")[0].endswith(
         ".git"
     ):
-        from ..source import archive, http
+        from ..source import archive, credentials, http
+        from .clientside import RequestSecrets
 
-        got = http.download(context, active.work)
+        secrets = RequestSecrets(request.secrets, engine.settings.environ)
+        got = http.download(
+            context, active.work, authorization=credentials.http_authorization(context, secrets)
+        )
         origin = (context, ((got.digest.partition(":")[0], got.digest.partition(":")[2]),))
         with open(got.path, "rb") as f:
             head = f.read(1024)
@@ -103,8 +131,25 @@ def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, 
     from ..source import git
 
     keep = dict(request.build_args).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in ("1", "true")
-    commit = git.checkout(git.parse(context), active.upper, keep_git_dir=keep)
-    return active.upper, None, (context, (("sha256" if len(commit) == 64 else "sha1", commit),))
+    ref = git.parse(context)
+    commit = git.checkout(
+        ref, active.upper, keep_git_dir=keep or None, access=_git_access(engine, request, ref.remote)
+    )
+    found = (("sha256" if len(commit) == 64 else "sha1", commit),)
+    return active.upper, request.dockerfile_text, (context, found)
+
+
+def _git_access(engine: Engine, request: BuildRequest, remote: str) -> Access:
+    """The client's secrets; for ssh its agent, as if ``--ssh default`` had been given."""
+    from ..source import credentials
+    from ..values import replace
+    from .clientside import RequestSecrets
+
+    environ = engine.settings.environ
+    access = credentials.git_access(remote, RequestSecrets(request.secrets, environ), None)
+    given = next((s.paths[0] for s in request.ssh if s.id == "default" and s.paths), "")
+    ssh = remote.startswith("ssh://") or "://" not in remote
+    return replace(access, ssh_auth_sock=given or environ.get("SSH_AUTH_SOCK", "")) if ssh else access
 
 
 def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, str, str]:
@@ -124,14 +169,9 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
         with tempfile.TemporaryDirectory() as tmp, open(http.download(given, tmp).path, "rb") as f:
             return f.read(MAX_DOCKERFILE), "Dockerfile", ""
     base = root or os.getcwd()
-    if given:
-        path = (
-            os.path.join(base, given.lstrip("/"))
-            if _is_remote(request.context) or request.context == "-"
-            else os.path.abspath(given)
-        )
-    else:
-        path = os.path.join(base, "Dockerfile")
+    if root is not None and not os.path.isdir(request.context) and not (given and os.path.isabs(given)):
+        return *_fetched_dockerfile(root, given or "Dockerfile"), ""
+    path = os.path.abspath(given) if given else os.path.join(base, "Dockerfile")
     if not os.path.exists(path) and os.path.basename(path) == "Dockerfile":
         lower = os.path.join(os.path.dirname(path), "dockerfile")
         path = lower if os.path.exists(lower) else path
@@ -150,6 +190,29 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
         ) from exc
 
 
+def _fetched_dockerfile(root: str, name: str) -> tuple[bytes, str]:
+    """(text, name) of a Dockerfile inside a context that came from elsewhere: no link leads out of it."""
+    from ..layer.select import clean, resolve
+    from ..source.local import LocalTree
+
+    names = [name, name[: -len("Dockerfile")] + "dockerfile"] if _is_default(name) else [name]
+    with LocalTree(root) as tree:
+        for given in names:
+            path = resolve(tree.lstat, clean(given))
+            node = tree.lstat(path)
+            if node is not None and node.kind == "file":
+                with tree.open(path) as f:
+                    return f.read(MAX_DOCKERFILE), given
+    raise DockerfileError(
+        f"failed to read dockerfile: open {os.path.basename(name)}: no such file or directory",
+        hint=_dockerfile_hint(root),
+    )
+
+
+def _is_default(name: str) -> bool:
+    return os.path.basename(name) == "Dockerfile"
+
+
 def _dockerfile_hint(base: str) -> str | None:
     try:
         near = [n for n in os.listdir(base) if "dockerfile" in n.lower() or n == "Containerfile"]
@@ -158,7 +221,8 @@ def _dockerfile_hint(base: str) -> str | None:
     return f"there is {near[0]}: pass -f {near[0]}" if near else "pass -f FILE to name the Dockerfile"
 
 
-def _ignore_rules(root: str | None, dockerfile: str) -> IgnoreRules | None:
+def _ignore_rules(root: str | None, dockerfile: str) -> tuple[IgnoreRules | None, str]:
+    """The rules for a local directory and the name of their file."""
     candidates = [dockerfile + ".dockerignore"] if dockerfile else []
     if root is not None:
         candidates.append(os.path.join(root, ".dockerignore"))
@@ -171,20 +235,22 @@ def _ignore_rules(root: str | None, dockerfile: str) -> IgnoreRules | None:
         from ..dockerfile.ignore import IgnoreRules
 
         try:
-            return IgnoreRules.parse(text)
+            return IgnoreRules.parse(text), os.path.basename(path)
         except BuildError as exc:
             raise BuildError(
                 f"failed parsing .dockerignore: {exc.message}", span=exc.span, hint=exc.hint
             ) from exc
-    return None
+    return None, ""
 
 
-def _local_tree(engine: Engine, root: str | None, ignore: IgnoreRules | None) -> Tree:
+def _local_tree(engine: Engine, root: str | None, ignore: IgnoreRules | None, name: str = "") -> Tree:
     from ..source.local import LocalTree
 
     if root is None:
         return LocalTree(engine.new_active().upper, None, None)
-    return LocalTree(root, ignore, engine.index.get("stat", root))
+    tree = LocalTree(root, ignore, engine.index.get("stat", root))
+    tree.ignore_name = name or tree.ignore_name
+    return tree
 
 
 def save_stat_caches(engine: Engine, trees: dict[str, Tree]) -> None:
@@ -213,11 +279,15 @@ def _named(engine: Engine, name: str, value: str, trees: dict[str, Tree]) -> tup
             )
             return scheme, value
         if not os.path.isdir(value):
-            raise UsageError(f"{value}: no such directory")
+            what = "not a directory" if os.path.exists(value) else "no such file or directory"
+            raise UsageError(
+                f"stat {value}: {what}",
+                hint="a directory, docker-image://, oci-layout://, a git or an HTTP URL is expected",
+            )
     except BuildError as exc:
         raise UsageError(f"failed to get build context {name}: {exc.message}", hint=exc.hint) from exc
     root = os.path.abspath(value)
-    trees[name] = _local_tree(engine, root, _ignore_rules(root, ""))
+    trees[name] = _local_tree(engine, root, *_ignore_rules(root, ""))
     return "local", name
 
 

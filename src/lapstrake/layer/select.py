@@ -225,6 +225,18 @@ def select(tree: Tree, spec: CopySpec) -> Selection:
     return Selection(tuple(roots), spec.exclude)
 
 
+def unmatched(tree: Tree, spec: CopySpec) -> list[str]:
+    """The wildcard sources of a COPY that match nothing."""
+    out = []
+    for source in spec.sources:
+        if not has_wildcard(source):
+            continue
+        found = _select_parents(tree, spec, source, None) if spec.parents else _matches(tree, source)
+        if not found:
+            out.append(source)
+    return out
+
+
 def _root(tree: Tree, spec: CopySpec, path: str) -> Root:
     real = resolve(tree.lstat, path)
     node = tree.lstat(real)

@@ -74,12 +74,13 @@ class StageState:
         self.own_cmd = False
         self.base_layers = 0
         self.layers: list[Vertex] = []
-        self.position = 1
-        self.total = 1 + sum(isinstance(i, (CopyAdd, Run, Workdir)) for i in stage.instructions)
+        self.position = self.total = 1  # steps so far and in all; the base counts when it is pulled
+        self.replaced = False  # by a named context: its instructions don't count
         self.workdir_seen = False
 
     def inherit(self, other: StageState) -> None:
         """Start from another stage's result."""
+        self.position = 0
         self.args = dict(other.args)
         self.env = dict(other.env)
         self.base_layers = other.base_layers
@@ -153,8 +154,7 @@ class Planner:
             return None
         from .lower_run import Lowering
 
-        ok = Lowering(self, state).run_all()
-        if not ok:
+        if not state.replaced and not Lowering(self, state).run_all():
             return None
         self.done[stage.index] = state
         return state
@@ -181,38 +181,45 @@ class Planner:
         if not image:
             raise DockerfileError(f"base name ({frm.image}) should not be blank", span=frm.span)
         platform = self.from_platform(frm, env)
-        override = self.context_for(image, platform) or (
-            self.context_for(frm.name, platform) if frm.name else None
-        )
+        own = self.context_for(frm.name, platform) if frm.name else None
+        override = own or self.context_for(image, platform)
         if override is None:
             other = base_stage(self.df, stage, image)
             if other is not None:
                 return self._from_stage(stage, other)
             if image == "scratch":
-                return StageState(stage, platform, ImageState.scratch(platform), None)
+                state = StageState(stage, platform, ImageState.scratch(platform), None)
+                state.position = 0
+                return state
             scheme, ident = "image", image
         else:
             scheme, ident = override
         if scheme == "stage-image":
             scheme = "image"
         if scheme == "target":
-            return self._from_linked(stage, ident, platform)
+            state = self._from_linked(stage, ident, platform)
+            state.replaced = own is not None
+            return state
         if scheme != "image":
-            return StageState(
-                stage, platform, ImageState.scratch(platform), self.source(scheme, ident, image)
-            )
+            source = self.source(scheme, ident, image)
+            state = StageState(stage, platform, ImageState.scratch(platform), source)
+            state.replaced = own is not None
+            return state
         base = self.base_image(ident, platform, frm.span)
         if base is None:
             return None
         self.base_configs[stage.index] = base.config
         state = StageState(stage, platform, ImageState.of_base(base.config, platform), None)
+        state.replaced = own is not None
         state.base_layers = base.layers
+        triggers = [] if own else list((base.config.get("config") or {}).get("OnBuild") or [])
+        state.total = 1 + _steps(stage, triggers)
         if base.layers:
             label = self.label(state, 1, f"FROM {base.ref}")
             state.root = Vertex(
                 SourceOp("image", base.ref, platform), (), label, span=frm.span, stage=stage.name
             )
-        state.image.config["_onbuild"] = list((base.config.get("config") or {}).get("OnBuild") or [])
+        state.image.config["_onbuild"] = triggers
         return state
 
     def _from_stage(self, stage: Stage, other: Stage) -> StageState | None:
@@ -295,6 +302,12 @@ class Planner:
         return f"[{' '.join(parts)}] {text}"
 
 
+def _steps(stage: Stage, triggers: list[str]) -> int:
+    """How many numbered steps a stage has above its base."""
+    own = sum(isinstance(i, (CopyAdd, Run, Workdir)) for i in stage.instructions)
+    return own + sum(t.split(None, 1)[0].upper() in ("ADD", "COPY", "RUN", "WORKDIR") for t in triggers)
+
+
 def _only_variable(text: str) -> str:
     """NAME of ``$NAME`` or ``${NAME}``, else an empty string."""
     name = text[1:]
@@ -329,6 +342,8 @@ def lower(inp: PlanInput) -> Plan | NeedsBases:
     needed = reachable(inp.dockerfile, target)
     state = None
     for stage in needed:  # file order: dependencies first, and all missing bases in one round
+        if stage is not target and stage.name and planner.context_for(stage.name, inp.platform):
+            continue  # a named context stands for it, if it is used at all
         got = planner.stage(stage)
         if stage is target:
             state = got
@@ -339,8 +354,9 @@ def lower(inp: PlanInput) -> Plan | NeedsBases:
     for name, value in inp.request.labels:
         state.image.c.setdefault("Labels", {})[name] = value
     state.image.config.pop("_onbuild", None)
-    indexes = {s.index for s in needed}
-    skipped = tuple(s.name or f"stage-{s.index}" for s in inp.dockerfile.stages if s.index not in indexes)
+    skipped = tuple(
+        s.name or f"stage-{s.index}" for s in inp.dockerfile.stages if s.index not in planner.done
+    )
     return Plan(
         inp.platform,
         state.root,

@@ -57,7 +57,7 @@ class Lowering:
         s = self.s
         todo = list(s.stage.instructions)
         triggers = [self._trigger(t) for t in s.image.config.pop("_onbuild", [])]
-        s.total = 1 + sum(isinstance(i, self.counted) for i in [*triggers, *todo])
+        s.total = s.position + sum(isinstance(i, self.counted) for i in [*triggers, *todo])
         complete = True
         for item, prefix in [(t, "ONBUILD ") for t in triggers] + [(i, "") for i in todo]:
             try:

@@ -91,7 +91,7 @@ class ImageSource:
     def _known_top(self, full: str) -> dict[str, Any] | None:
         if "@" in full:
             raw = self.index.get("ref", full)
-            return json.loads(raw) if raw else None
+            return json.loads(raw) if raw else self._held(full.rpartition("@")[2])
         for ns in ("image", "ref"):
             raw = self.index.get(ns, full)
             if raw is not None:
@@ -100,6 +100,14 @@ class ImageSource:
                 if self.content.has(value["digest"]):
                     return value  # type: ignore[no-any-return]
         return None
+
+    def _held(self, digest: str) -> dict[str, Any] | None:
+        """A manifest or index that the store has already: nobody needs to be asked for it by digest."""
+        if not self.content.has(digest):
+            return None
+        raw = self.content.read(digest)
+        media_type = json.loads(raw).get("mediaType")
+        return {"mediaType": media_type, "digest": digest, "size": len(raw)} if media_type else None
 
     def _ask(self, full: str) -> dict[str, Any]:
         from ..oci import reference

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 
 from ..errors import BuildError, Cancelled
-from ..events import LogChunk, Progress
+from ..events import LogChunk, Progress, Warned
 from ..graph.ops import CopyOp, ExecOp, MkdirOp, SourceOp
 from ..graph.vertex import Vertex
 from ..solver.ports import Record
@@ -119,7 +119,9 @@ class LocalWorker:
         memo = (source.digest, record.identity, vertex.op_digest, index)
         found = self._content_keys.get(memo)
         if found is None:
-            found = self._content_keys[memo] = selection_key(self.tree_of(source, record), vertex, index)
+            found = self._content_keys[memo] = selection_key(
+                self.tree_of(source, record), vertex, index, lambda text: self.warn(vertex, text)
+            )
         return found
 
     # -- trees ----------------------------------------------------------------
@@ -271,6 +273,14 @@ class LocalWorker:
     def log(self, vertex: Vertex, stream: int, data: bytes) -> None:
         """Output of a step."""
         self.p.emit(LogChunk(vertex.digest, stream, data, self.p.clock()))
+
+    def warn(self, vertex: Vertex, text: str) -> None:
+        """Something to tell about a vertex that is no failure; once per build."""
+        memo = f"warned:{vertex.name}:{text}"
+        if memo not in self.stats:
+            self.stats[memo] = True
+            line = f" (line {vertex.span.first})" if vertex.span is not None else ""
+            self.p.emit(Warned(vertex.digest, f"{text}{line}", "", "", vertex.span))
 
     def progress(
         self, vertex: Vertex, item: str, current: int, total: int, started: float, *, done: bool = False

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ..graph.ops import CopyOp, CopyPart, ExecOp, MkdirOp
 from ..graph.vertex import Vertex
-from ..layer.select import CopySpec, InlineFile, select
+from ..layer.select import CopySpec, InlineFile, select, unmatched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..tree import Entry, Tree
     from .local import LocalWorker
 
@@ -28,13 +30,19 @@ def copy_spec(
     )  # fmt: skip
 
 
-def selection_key(tree: Tree, vertex: Vertex, index: int) -> str:
-    """Content digest of what a vertex takes from an input tree."""
+def selection_key(tree: Tree, vertex: Vertex, index: int, warn: Callable[[str], None] | None = None) -> str:
+    """Content digest of what a vertex takes from an input tree; ``warn`` is told what took nothing."""
     op = vertex.op
     if isinstance(op, CopyOp):
         from ..layer.digest import selection_digest
 
         taken = [p for p in op.taken() if p.input == index]
+        if warn is not None:
+            for part in taken:
+                for source in unmatched(tree, copy_spec(op, part)):
+                    warn(
+                        f"{'ADD' if op.add else 'COPY'} source '{source}' matches nothing: nothing is copied"
+                    )
         return "+".join(selection_digest(tree, select(tree, copy_spec(op, p))) for p in taken)
     if isinstance(op, ExecOp):
         from ..layer.digest import subtree_digest
