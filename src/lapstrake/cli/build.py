@@ -495,8 +495,6 @@ def _report(request: BuildRequest, result: BuildResult, mode: str) -> int:
         )
     if mode == "quiet":
         sys.stdout.write(f"{result.config_digest or result.digest}\n")
-    elif result.summary and not request.target and mode not in ("rawjson", "none"):
-        sys.stderr.write(f"WARNING: {result.summary}\n")
     return 0
 
 
