@@ -4,11 +4,12 @@ BuildError                      exit code 1
   UsageError                    2   wrong flags, values, combinations
   BakeError                     1   a bake file is wrong
   DockerfileError               1   one per problem, with a span
-  ResolveError                  1   a registry, git or HTTP source said no
+  ResolveError                  1   a registry, git or HTTP source said no; 4 when it denied access
   ExecError                     1   a RUN step failed
   SandboxError                  1   the host lacks something
-  CacheError                    1   a cache can't be read or written (imports: warn, go on)
+  CacheError                    6   a cache can't be read or written (imports: warn, go on)
   ExportError                   1   an output can't be written
+    PushError                   5   the image was made but a registry did not take it; 4 when it denied access
   StoreError                    1   Lapstrake's own store
   Cancelled                     130 Ctrl-C, SIGTERM or a failed sibling
 """
@@ -16,6 +17,8 @@ BuildError                      exit code 1
 from __future__ import annotations
 
 from .values import Value
+
+EXIT_DENIED, EXIT_PUSH, EXIT_CACHE = 4, 5, 6
 
 
 class Span(Value):
@@ -85,6 +88,8 @@ class ResolveError(BuildError):
         self.code = code
         self.status = status
         self.temporary = temporary
+        if status in (401, 403) or code in ("UNAUTHORIZED", "DENIED"):
+            self.exit_code = EXIT_DENIED
 
 
 class ExecError(BuildError):
@@ -115,9 +120,17 @@ class SandboxError(BuildError):
 class CacheError(BuildError):
     """A cache could not be read or written."""
 
+    exit_code = EXIT_CACHE
+
 
 class ExportError(BuildError):
     """An output could not be written."""
+
+
+class PushError(ExportError):
+    """A registry did not take an image."""
+
+    exit_code = EXIT_PUSH
 
 
 class StoreError(BuildError):

@@ -65,7 +65,7 @@ class Caller:
                 response = self._authorised(host, call, _url(scheme, host, call.path))
             except ResolveError as err:
                 if scheme == host.schemes[-1] or not _maybe_plain(err, host):
-                    raise err if last is None else last from err
+                    raise err if last is None or _tells_more(err, last) else last from err
                 last = err
                 continue
             with self._lock:
@@ -125,6 +125,13 @@ def _url(scheme: str, host: Host, path: str) -> str:
 
         path += ("&" if "?" in path else "?") + "ns=" + quote(host.namespace, safe="")
     return f"{scheme}://{host.address}/v2/{path}"
+
+
+def _tells_more(plain: ResolveError, tls: ResolveError) -> bool:
+    """Whether the second attempt, without TLS, got further than the first."""
+    return (
+        bool(plain.status) or plain.code == "UNAUTHORIZED" or (tls.code == "TLS" and plain.code != "REFUSED")
+    )
 
 
 def _maybe_plain(err: ResolveError, host: Host) -> bool:

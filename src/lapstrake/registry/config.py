@@ -118,7 +118,7 @@ class RegistryConfig(Value):
     cert_dir: str = ""  # --cert-dir: one directory for every registry
     connect_to: tuple[tuple[str, str], ...] = ()
     timeout: float = 30.0
-    backoff: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    backoff: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
     user_agent: str = "lapstrake"
 
     def entry(self, name: str) -> Entry:

@@ -265,7 +265,7 @@ class Transport:
                 if wait > _MAX_WAIT:
                     return response
                 response.close()
-            self.pause(wait)
+            self.pause(jittered(wait))
         return self._follow(request)
 
     def _follow(self, request: Request) -> Response:
@@ -308,7 +308,8 @@ class Transport:
                 self.release(conn, reusable=False)
                 if not isinstance(err, Exception) or isinstance(err, ResolveError):
                     raise
-                if reused and isinstance(err, ConnectionError) and not self._stop.is_set():
+                again = request.retry or not isinstance(request.body, Body)
+                if reused and again and isinstance(err, ConnectionError) and not self._stop.is_set():
                     continue  # the server closed an idle connection just now: not a failure
                 raise self.failure(request, err) from err
 
@@ -553,6 +554,13 @@ def _no_proxy(rules: str, name: str, port: int) -> bool:
         if (name == bare and not rule.startswith(".")) or name.endswith("." + bare):
             return True
     return False
+
+
+def jittered(seconds: float) -> float:
+    """Up to a quarter longer, so that many builds that failed together don't return together."""
+    import random
+
+    return seconds * (1 + random.random() / 4)
 
 
 def _retry_after(text: str) -> float:

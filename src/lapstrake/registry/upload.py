@@ -7,7 +7,7 @@ import threading
 from ..errors import ResolveError
 from .calls import Call, Caller, pull_scope, push_scope, repository_on
 from .failures import failure_of
-from .transport import Body, Response, origin
+from .transport import Body, Response, jittered, origin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from ..oci.reference import Reference
     from .config import Host
 
+_STREAM = 64 << 20  # larger blobs go by PATCH, which can be resumed, at the price of a request
 _CHUNK = 32 << 20
 _MAX_CHUNK = 1 << 30
+_OCTETS = (("Content-Type", "application/octet-stream"),)
 _RESTART = (404, 416, 502, 503, 504, 500, 408, 429)  # a lost or confused upload session: begin a new one
 
 
@@ -27,15 +29,16 @@ class Uploader:
     """Puts blobs on a host.  Thread-safe."""
 
     def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+        self.caller = caller
         self._lock = threading.Lock()
         self._open: dict[tuple[Host, str, str], str] = {}  # uploads a declined mount left open
+        self._absent: set[tuple[Host, str, str]] = set()  # asked for and not there: no need to ask again
 
     def refused(self, host: Host, ref: Reference, response: Response) -> ResolveError:
         """A push's failure, with the way out where there is one."""
         err = failure_of(response, f"failed to push {ref.full}")
         if response.status in (401, 403):
-            err.hint = self._caller.hint(host)
+            err.hint = self.caller.hint(host)
         elif response.status == 404 and ".ecr." in host.address:
             err.hint = "this registry needs the repository to be created first"
         return err
@@ -43,10 +46,14 @@ class Uploader:
     def exists(self, host: Host, ref: Reference, digest: str) -> bool:
         """HEAD of the blob."""
         repo = repository_on(host, ref)
-        with self._caller.call(host, Call("HEAD", f"{repo}/blobs/{digest}", (pull_scope(repo),))) as response:
+        with self.caller.call(host, Call("HEAD", f"{repo}/blobs/{digest}", (pull_scope(repo),))) as response:
             if response.status not in (200, 401, 403, 404):
                 raise self.refused(host, ref, response)
-            return response.status == 200
+            there = response.status == 200
+        if not there:
+            with self._lock:
+                self._absent.add((host, repo, digest))
+        return there
 
     def mount(self, host: Host, ref: Reference, digest: str, from_repo: str) -> bool:
         """Mount from another repository; where that is declined the upload it opened is kept for ``push``."""
@@ -55,7 +62,7 @@ class Uploader:
         repo = repository_on(host, ref)
         path = f"{repo}/blobs/uploads/?{urlencode({'mount': digest, 'from': from_repo})}"
         call = Call("POST", path, (push_scope(repo), pull_scope(from_repo)), (("Content-Length", "0"),))
-        with self._caller.call(host, call) as response:
+        with self.caller.call(host, call) as response:
             if response.status == 201:
                 return True
             if response.status == 202:
@@ -69,109 +76,164 @@ class Uploader:
 
     def check(self, host: Host, ref: Reference) -> None:
         """Begin an upload and cancel it."""
-        location = self._begin(host, ref)
-        with self._caller.call(host, Call("DELETE", location, (push_scope(repository_on(host, ref)),))):
+        location = self.begin(host, ref)
+        with self.caller.call(host, Call("DELETE", location, (push_scope(repository_on(host, ref)),))):
             return  # a registry that can't cancel forgets it in time
 
     def push(
         self, host: Host, ref: Reference, descriptor: Descriptor, source: Callable[[], BinaryIO]
     ) -> bool:
-        """Upload unless it is there; begins again after a temporary fault."""
-        repo = repository_on(host, ref)
+        """Upload unless it is there; goes on where it stopped after a temporary fault."""
+        key = (host, repository_on(host, ref), descriptor.digest)
         with self._lock:
-            location = self._open.pop((host, repo, descriptor.digest), "")
-        transport = self._caller.transport
-        delays = iter(transport.config.backoff)
-        while True:
-            if not location and self.exists(host, ref, descriptor.digest):
-                return False
-            try:
-                self._upload(host, ref, descriptor, source, location=location or self._begin(host, ref))
-                return True
-            except ResolveError as err:
-                if not (err.temporary or err.status in _RESTART):
-                    raise
-                delay = next(delays, None)
-                if delay is None:
-                    raise
-            location = ""
-            transport.pause(delay)
+            location = self._open.pop(key, "")
+            absent = key in self._absent
+            self._absent.discard(key)
+        return _Transfer(self, host, ref, descriptor, source).run(location, known_absent=absent)
 
-    def _begin(self, host: Host, ref: Reference) -> str:
+    def begin(self, host: Host, ref: Reference) -> str:
+        """Open an upload; its place."""
         repo = repository_on(host, ref)
-        with self._caller.call(
+        with self.caller.call(
             host, Call("POST", f"{repo}/blobs/uploads/", (push_scope(repo),), (("Content-Length", "0"),))
         ) as response:
             if response.status != 202:
                 raise self.refused(host, ref, response)
             return _location(response)
 
-    def _upload(
-        self,
-        host: Host,
-        ref: Reference,
-        descriptor: Descriptor,
-        source: Callable[[], BinaryIO],
-        *,
-        location: str,
-    ) -> None:
-        headers = (("Content-Type", "application/octet-stream"),)
-        scopes = (push_scope(repository_on(host, ref)),)
-        put = Call(
-            "PUT",
-            _with_digest(location, descriptor.digest),
-            scopes,
-            headers,
-            Body(source, descriptor.size),
-            retry=False,
-        )
-        with self._caller.call(host, put) as response:
-            if response.status == 201:
-                return
-            if response.status != 413:
-                raise self.refused(host, ref, response)
-        self._in_chunks(host, ref, descriptor, source, location=self._begin(host, ref))
 
-    def _in_chunks(
+class _Transfer:
+    """One blob on its way: the upload's place, and how much of it the registry has confirmed."""
+
+    def __init__(
         self,
+        uploads: Uploader,
         host: Host,
         ref: Reference,
         descriptor: Descriptor,
         source: Callable[[], BinaryIO],
-        *,
-        location: str,
     ) -> None:
-        """For registries that refuse a blob in one piece."""
-        scopes = (push_scope(repository_on(host, ref)),)
-        start, size = 0, _CHUNK
-        with source() as stream:
-            while start < descriptor.size:
-                data = stream.read(min(size, descriptor.size - start))
-                if not data:
-                    raise ResolveError(
-                        f"failed to push {ref.full}: {descriptor.digest} ends after {start} of {descriptor.size} bytes",
-                        code="SIZE_INVALID",
-                    )
-                headers = (
-                    ("Content-Type", "application/octet-stream"),
-                    ("Content-Range", f"{start}-{start + len(data) - 1}"),
-                )
-                with self._caller.call(
-                    host, Call("PATCH", location, scopes, headers, data, retry=False)
-                ) as response:
-                    if response.status not in (202, 201, 204):
-                        raise self.refused(host, ref, response)
-                    location = _location(response)
-                    least = response.header("OCI-Chunk-Min-Length")
-                    if least.isascii() and least.isdigit():
-                        size = max(size, min(int(least[:12]), _MAX_CHUNK))
-                start += len(data)
-        put = Call(
-            "PUT", _with_digest(location, descriptor.digest), scopes, (("Content-Length", "0"),), retry=False
-        )
-        with self._caller.call(host, put) as response:
+        self._uploads, self._host, self._ref = uploads, host, ref
+        self._blob, self._source = descriptor, source
+        self._scopes = (push_scope(repository_on(host, ref)),)
+        self._location = ""
+        self._offset = 0
+        self._piece = 0  # size of chunks; 0: all in one
+        self._whole = False  # one PUT, whatever the size
+        self._resumed = False
+
+    def run(self, location: str, *, known_absent: bool) -> bool:
+        """False when the blob turned out to be there."""
+        transport = self._uploads.caller.transport
+        self._location = location
+        delays = iter(transport.config.backoff)
+        while True:
+            try:
+                if not self._location:
+                    if not known_absent and self._uploads.exists(self._host, self._ref, self._blob.digest):
+                        return False
+                    self._restart()
+                self._send()
+                return True
+            except ResolveError as err:
+                if not (err.temporary or err.status in _RESTART or (self._resumed and err.status == 400)):
+                    raise
+                delay = next(delays, None)
+                if delay is None:
+                    raise
+                spoiled = err.status in (400, 416)
+            known_absent = False
+            transport.pause(jittered(delay))
+            before = self._offset
+            self._recover(spoiled)
+            if self._offset > before:
+                delays = iter(transport.config.backoff)
+
+    def _restart(self) -> None:
+        self._location = self._uploads.begin(self._host, self._ref)
+        self._offset, self._resumed = 0, False
+
+    def _recover(self, spoiled: bool) -> None:
+        """Ask how much has arrived; without a clear answer the upload begins anew."""
+        location, self._location = self._location, ""
+        if not location or (spoiled and self._resumed):
+            return
+        try:
+            with self._call("GET", location, retry=True) as response:
+                arrived = _arrived(response.header("Range")) if response.status in (200, 202, 204) else 0
+                if 0 < arrived <= self._blob.size:
+                    self._offset, self._resumed = arrived, True
+                    self._location = _location(response) if response.header("Location") else location
+        except ResolveError:
+            return
+
+    def _send(self) -> None:
+        size = self._blob.size
+        if not self._offset and not self._piece and (size < _STREAM or self._whole):
+            with self._put(Body(self._source, size), _OCTETS) as response:
+                if response.status == 201:
+                    return
+                if response.status != 413:
+                    raise self._uploads.refused(self._host, self._ref, response)
+            self._piece = _CHUNK  # this registry wants it in smaller pieces
+            self._restart()
+        while self._offset < size:
+            self._patch(min(self._piece or size, size - self._offset))
+        if not self._location:  # the registry takes no PATCH
+            self._restart()
+            self._send()
+            return
+        with self._put(None, (("Content-Length", "0"),)) as response:
             if response.status != 201:
-                raise self.refused(host, ref, response)
+                raise self._uploads.refused(self._host, self._ref, response)
+
+    def _patch(self, size: int) -> None:
+        """Send the next ``size`` bytes.  Of a PATCH that broke off a registry may keep what it got, of a PUT never."""
+        start = self._offset
+        headers = _OCTETS
+        if start or self._piece:  # the first of one piece goes as docker sends it
+            headers = (*_OCTETS, ("Content-Range", f"{start}-{start + size - 1}"))
+        with self._call("PATCH", self._location, headers, Body(lambda: self._from(start), size)) as response:
+            if response.status == 413 and self._piece != _CHUNK:
+                self._piece = _CHUNK
+                self._restart()
+                return
+            if response.status in (404, 405, 501) and not start and not self._whole:
+                self._whole, self._piece, self._location, self._offset = True, 0, "", self._blob.size
+                return
+            if response.status not in (202, 201, 204):
+                raise self._uploads.refused(self._host, self._ref, response)
+            self._location = _location(response)
+            least = response.header("OCI-Chunk-Min-Length")
+            if self._piece and least.isascii() and least.isdigit():
+                self._piece = max(self._piece, min(int(least[:12]), _MAX_CHUNK))
+        self._offset = start + size
+
+    def _from(self, start: int) -> BinaryIO:
+        stream = self._source()
+        stream.seek(start)
+        return stream
+
+    def _put(self, body: Body | None, headers: tuple[tuple[str, str], ...]) -> Response:
+        return self._call("PUT", _with_digest(self._location, self._blob.digest), headers, body)
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        headers: tuple[tuple[str, str], ...] = (),
+        body: Body | None = None,
+        *,
+        retry: bool = False,
+    ) -> Response:
+        call = Call(method, url, self._scopes, headers, body, retry=retry)
+        return self._uploads.caller.call(self._host, call)
+
+
+def _arrived(text: str) -> int:
+    """How many bytes a ``Range: 0-N`` header of an upload confirms."""
+    first, _, last = text.removeprefix("bytes=").partition("-")
+    return int(last) + 1 if first == "0" and last.isascii() and last.isdigit() and len(last) < 19 else 0
 
 
 def _location(response: Response) -> str:

@@ -50,19 +50,30 @@ def bcrypt_hash(password: str) -> str:
     return hashed.decode()
 
 
-def make_certificate(folder: str, name: str = "server") -> tuple[str, str]:
-    """(certificate, key): self-signed for 127.0.0.1 and localhost, good for two days."""
+def make_certificate(folder: str, name: str = "server", *hosts: str) -> tuple[str, str]:
+    """(certificate, key): self-signed for 127.0.0.1, localhost and ``hosts``, good for two days."""
     cert, key = os.path.join(folder, f"{name}.crt"), os.path.join(folder, f"{name}.key")
+    names = ",".join(["DNS:localhost", "IP:127.0.0.1", *(f"DNS:{h}" for h in hosts)])
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
+         "-subj", "/CN=localhost", "-addext", f"subjectAltName={names}", "-keyout", key, "-out", cert],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
     return cert, key
 
 
+class TokenAuth:
+    """Token authentication: the service's URL, its name, the issuer, and the certificates it signs with."""
+
+    def __init__(self, realm: str, service: str, issuer: str, bundle: str) -> None:
+        self.realm, self.service, self.issuer, self.bundle = realm, service, issuer, bundle
+
+
 class Registry:
-    """Starts on entry, ends on exit.  ``proxy_of``: the URL of a registry this one is a pull-through mirror of."""
+    """Starts on entry, ends on exit.  ``proxy_of``: the URL of a registry this one is a pull-through mirror of.
+
+    ``client_ca``: with TLS, clients must show a certificate it signed.
+    """
 
     def __init__(
         self,
@@ -71,11 +82,15 @@ class Registry:
         tls: bool = False,
         proxy_of: str = "",
         root: str = "",
+        client_ca: str = "",
+        token: TokenAuth | None = None,
     ) -> None:
         self._htpasswd = dict(htpasswd or {})
         self._tls = tls
         self._proxy_of = proxy_of
         self._root = root
+        self._client_ca = client_ca
+        self._token = token
         self._folder = ""
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -130,12 +145,19 @@ class Registry:
         lines += ["  delete: {enabled: true}", "  maintenance: {uploadpurging: {enabled: false}}"]
         lines += ["http:", f"  addr: {self.host}", "  secret: not-a-secret"]
         if self._tls:
-            lines.append(f"  tls: {{certificate: {self.ca}, key: {self.ca.removesuffix('.crt')}.key}}")
+            clients = f", clientcas: [{self._client_ca}]" if self._client_ca else ""
+            key = self.ca.removesuffix(".crt") + ".key"
+            lines.append(f"  tls: {{certificate: {self.ca}, key: {key}{clients}}}")
         if self._htpasswd:
             path = os.path.join(self._folder, "htpasswd")
             with open(path, "w", encoding="utf-8") as f:
                 f.writelines(f"{user}:{bcrypt_hash(password)}\n" for user, password in self._htpasswd.items())
             lines.append(f"auth: {{htpasswd: {{realm: test, path: {path}}}}}")
+        if self._token is not None:
+            t = self._token
+            lines.append(
+                f"auth: {{token: {{realm: {t.realm}, service: {t.service}, issuer: {t.issuer}, rootcertbundle: {t.bundle}}}}}"
+            )
         if self._proxy_of:
             lines.append(f"proxy: {{remoteurl: {self._proxy_of}}}")
         return "\n".join(lines) + "\n"
