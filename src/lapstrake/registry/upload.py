@@ -190,7 +190,7 @@ class _Transfer:
     def _patch(self, size: int) -> None:
         """Send the next ``size`` bytes.  Of a PATCH that broke off a registry may keep what it got, of a PUT never."""
         start = self._offset
-        headers = _OCTETS
+        headers: tuple[tuple[str, str], ...] = _OCTETS
         if start or self._piece:  # the first of one piece goes as docker sends it
             headers = (*_OCTETS, ("Content-Range", f"{start}-{start + size - 1}"))
         with self._call("PATCH", self._location, headers, Body(lambda: self._from(start), size)) as response:
