@@ -38,7 +38,7 @@ class Inputs(Value):
     context: str = ""
     platform: str = ""
     env_allowed: bool = True
-    cwd: str = ""
+    cwd: str = ""  # where .env is looked for
 
 
 def names_of(given: Sequence[str], environ: Mapping[str, str]) -> tuple[list[str], bool]:

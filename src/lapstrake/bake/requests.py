@@ -111,6 +111,11 @@ def is_remote(path: str) -> bool:
     return path.startswith(_REMOTE)
 
 
+def is_local(path: str) -> bool:
+    """A path of this machine."""
+    return not is_remote(path) and not path.startswith(_SCHEMES)
+
+
 def _inputs(target: Target, place: Place) -> tuple[str, str | None]:
     """(context, Dockerfile as the engine wants it)."""
     given, dockerfile = target.get("context") or ".", target.get("dockerfile") or "Dockerfile"
@@ -121,11 +126,14 @@ def _inputs(target: Target, place: Place) -> tuple[str, str | None]:
     context = _context(given, place)
     if dockerfile.startswith("cwd://"):
         return context, os.path.abspath(dockerfile[len("cwd://") :])
-    if is_remote(dockerfile) or os.path.isabs(dockerfile):
+    if is_remote(dockerfile):
         return context, dockerfile
+    if os.path.isabs(dockerfile):
+        return context, _confined(dockerfile.lstrip("/"), place) if place.url else dockerfile
     if is_remote(context):
         return context, None if dockerfile == "Dockerfile" else dockerfile
-    return context, os.path.normpath(os.path.join(context, dockerfile))
+    path = os.path.normpath(os.path.join(context, dockerfile))
+    return context, _confined(path, place) if place.url and not given.startswith("cwd://") else path
 
 
 def _context(value: str, place: Place) -> str:
@@ -134,7 +142,17 @@ def _context(value: str, place: Place) -> str:
         return os.path.normpath(value[len("cwd://") :] or ".")
     if value.startswith(_SCHEMES) or is_remote(value):
         return value
+    if place.url:
+        from .remote import inside
+
+        return inside(place.base, value)
     return os.path.normpath(os.path.join(place.base, value))
+
+
+def _confined(path: str, place: Place) -> str:
+    from .remote import inside
+
+    return inside(place.base, os.path.relpath(path, place.base)) if place.url else path
 
 
 def _check_tag(tag: str) -> None:

@@ -177,6 +177,14 @@ def print_json(selection: Selection) -> str:
     """What ``--print`` shows: a JSON bake file that gives the same targets again."""
     import json
 
+    text = json.dumps(as_document(selection), indent=2, ensure_ascii=False)
+    for c in "<>&\u2028\u2029":
+        text = text.replace(c, f"\\u{ord(c):04x}")
+    return text
+
+
+def as_document(selection: Selection) -> dict[str, Any]:
+    """Groups and targets by name, sorted."""
     document: dict[str, Any] = {}
     if selection.groups:
         document["group"] = {
@@ -184,10 +192,7 @@ def print_json(selection: Selection) -> str:
             for name, g in sorted(selection.groups.items())
         }
     document["target"] = {name: printed(t) for name, t in sorted(selection.targets.items())}
-    text = json.dumps(document, indent=2, ensure_ascii=False)
-    for c in "<>&\u2028\u2029":
-        text = text.replace(c, f"\\u{ord(c):04x}")
-    return text.replace("[]", "null") if '"targets": []' in text else text
+    return document
 
 
 def printed(target: Target) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from ..bake import files as bakefiles
-from ..bake import requests, resolve
+from .. import optspec
+from ..bake import definition, entitlements, resolve
 from ..errors import UsageError
 from ..values import replace
 from .flags import Command, Flag, Parsed, parse
@@ -13,14 +13,17 @@ from .main import global_flags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
-    from ..bake.load import Config
+    from ..bake.schema import Target
     from ..config import Settings
     from ..engine.build import BuildResult
     from ..engine.joint import Job
+    from ..plan.request import BuildRequest, CallSpec
     from .main import Globals
+
+    Pair = tuple[Target, BuildRequest]
 
 _FLAGS = (
     Flag("allow", "list", "Allow what a target asks for: network.host, security.insecure, ssh, fs.read=PATH, fs.write=PATH, fs=PATH", metavar="NAME"),
@@ -60,37 +63,76 @@ def bake_command(program: str = "lapstrake") -> Command:
 def command(words: Sequence[str], given: Globals) -> int:
     """Run ``bake``."""
     args = parse(bake_command(given.program), words)
+    if args.flag("print") and args.text("list"):
+        raise UsageError("--print and --list are mutually exclusive")
     settings = given.settings(args)
-    names, required = bakefiles.names_of(args.many("file"), settings.environ)
-    found = bakefiles.read_local(names, required=required)
-    config = bakefiles.load(found, _inputs(args, settings))
+    with _Scratch(settings.tmp) as scratch:
+        return _run(args, settings, scratch, [given.program, "bake", *words])
+
+
+def _run(args: Parsed, settings: Settings, scratch: _Scratch, line: list[str]) -> int:
+    ask = _ask(args, settings)
+    found = definition.read(ask, scratch.make)
     if args.text("list"):
-        return _list(args.text("list"), config)
-    selection = resolve.select(config, args.args, _overrides(args), settings.environ)
+        from .bakelist import show_list
+
+        return show_list(args.text("list"), found.config, sys.stdout)
+    selection = definition.select(found, ask)
     if args.flag("print"):
         sys.stdout.write(resolve.print_json(selection) + "\n")
         return 0
-    jobs = _jobs(args, selection, settings)
-    return _execute(args, jobs, settings)
+    pairs = definition.build_requests(selection, found, ask)
+    _ask_leave(definition.ungranted(pairs, selection, ask, found.place), line)
+    pairs = [(t, definition.with_allowed(r, ask)) for t, r in pairs]
+    return _execute(args, selection, pairs, settings)
 
 
-def _inputs(args: Parsed, settings: Settings) -> bakefiles.Inputs:
+class _Scratch:
+    """A directory for a fetched definition, made when asked for, gone afterwards."""
+
+    def __init__(self, parent: str) -> None:
+        self.parent = parent
+        self.path = ""
+
+    def make(self) -> str:
+        """Make it."""
+        import tempfile
+
+        self.path = tempfile.mkdtemp(prefix="lapstrake-bake-", dir=self.parent)
+        return self.path
+
+    def __enter__(self) -> _Scratch:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self.path:
+            import shutil
+
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _ask(args: Parsed, settings: Settings) -> definition.Ask:
     from ..oci.platform import host_platform
 
-    given = {}
-    for text in args.many("var"):
-        name, eq, value = text.partition("=")
-        if not name or not eq:
-            raise UsageError(f"invalid variable {text}", hint="write --var NAME=VALUE")
-        given[name] = value
-    off = settings.environ.get("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP", "").lower() in ("1", "t", "true")
-    return bakefiles.Inputs(
-        given=given,
-        environ=settings.environ,
-        context="cwd://",
-        platform=str(host_platform()),
-        env_allowed=not off,
-    )
+    return definition.Ask(
+        words=tuple(args.args), files=tuple(args.many("file")), overrides=tuple(_overrides(args)),
+        variables=tuple(args.many("var")),
+        allow=tuple(a for text in args.many("allow") for a in optspec.fields(text)),
+        environ=settings.environ, platform=str(host_platform()),
+    )  # fmt: skip
+
+
+def _ask_leave(wanted: entitlements.Wanted, line: list[str]) -> None:
+    """Ask on a terminal; elsewhere say which flags would grant it, and give up."""
+    if not wanted.flags:
+        return
+    sys.stderr.write(entitlements.refusal(wanted, line))
+    if sys.stdin is not None and sys.stdin.isatty():
+        sys.stderr.write("Do you want to grant requested privileges and continue? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() in ("y", "yes"):
+            return
+    raise UsageError("additional privileges requested", exit_code=1)
 
 
 def _overrides(args: Parsed) -> list[str]:
@@ -116,31 +158,32 @@ def _attest(kind: str, text: str) -> str:
         return f"type={kind},{text}"
 
 
-def _jobs(args: Parsed, selection: resolve.Selection, settings: Settings) -> list[Job]:
-    from .. import optspec
-    from ..engine.joint import Job
+def _call(args: Parsed) -> CallSpec | None:
     from ..plan.request import CallSpec
 
-    call: CallSpec | None = CallSpec("check") if args.flag("check") else None
-    if args.text("call"):
-        call = optspec.call(args.text("call"))
-    out = []
-    for name, target in selection.targets.items():
-        request = requests.to_request(target, settings.environ)
-        out.append(Job(name, replace(request, call=call) if call is not None else request))
-    return out
+    if args.flag("check"):
+        return CallSpec("check")
+    return optspec.call(args.text("call")) if args.text("call") else None
 
 
-def _execute(args: Parsed, jobs: list[Job], settings: Settings) -> int:
-    calls = [j for j in jobs if j.request.call.name != "build"]
-    if calls:
-        return _calls(calls, settings)
-    from ..engine.joint import run_jobs
+def _execute(args: Parsed, selection: resolve.Selection, pairs: list[Pair], settings: Settings) -> int:
+    call = _call(args)
+    asked = [(t, replace(r, call=call) if call is not None else r) for t, r in pairs]
+    if any(r.call.name != "build" for _, r in asked):
+        from .bakecalls import show_calls
+
+        return show_calls(selection, asked, call, settings, sys.stdout)
+    from ..builders.drivers import apply
+    from ..engine.joint import Job, run_jobs
     from ..solver.cancel import CancelToken
     from .build import Interrupts, open_view, say_warnings
 
     settings = replace(settings, jobs=args.number("jobs") or settings.jobs)
-    mode = args.text("progress") or settings.progress or "auto"
+    jobs = []
+    for target, request in asked:
+        settings, chosen = apply(settings, request)
+        jobs.append(Job(target.name, chosen))
+    mode = _progress(args, settings)
     view = open_view(mode, settings, explain=args.flag("explain"))
     cancel = CancelToken()
     error: BaseException | None = None
@@ -159,6 +202,15 @@ def _execute(args: Parsed, jobs: list[Job], settings: Settings) -> int:
     return 0
 
 
+def _progress(args: Parsed, settings: Settings) -> str:
+    from ..progress.view import MODES
+
+    mode = args.text("progress") or settings.progress or "auto"
+    if mode not in MODES:
+        raise UsageError(f"invalid progress mode: {mode}", hint="use one of " + ", ".join(MODES))
+    return mode
+
+
 def _report(args: Parsed, jobs: list[Job], results: list[BuildResult], mode: str) -> None:
     if args.text("metadata-file"):
         import json
@@ -172,68 +224,3 @@ def _report(args: Parsed, jobs: list[Job], results: list[BuildResult], mode: str
     if mode == "quiet":
         for result in results:
             sys.stdout.write(f"{result.config_digest or result.digest}\n")
-
-
-def _calls(jobs: list[Job], settings: Settings) -> int:
-    """``--call`` for each target, under its name."""
-    from .calls import show_call
-
-    code = 0
-    for job in jobs:
-        if len(jobs) > 1 and job.request.call.format != "json":
-            sys.stdout.write(f"{job.name}\n")
-        code = max(code, show_call(job.request, settings, sys.stdout))
-        if len(jobs) > 1 and job.request.call.format != "json":
-            sys.stdout.write("\n")
-    return code
-
-
-def _list(what: str, config: Config) -> int:
-    """``--list=targets|variables``, also as ``type=…,format=json``."""
-    from .. import optspec
-
-    said: Mapping[str, str] = {"type": what} if "=" not in what else dict(optspec.key_values(what))
-    kind, form = said.get("type", ""), said.get("format", "table")
-    if kind not in ("targets", "variables") or form not in ("table", "json"):
-        raise UsageError(
-            f"invalid list {what}", hint="use targets or variables, or type=variables,format=json"
-        )
-    rows, document = _targets(config) if kind == "targets" else _variables(config)
-    if form == "json":
-        import json
-
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    else:
-        from .calls import table
-
-        sys.stdout.write(table(rows))
-    return 0
-
-
-def _targets(config: Config) -> tuple[list[tuple[str, ...]], list[dict[str, Any]]]:
-    rows: list[tuple[str, ...]] = [("TARGET", "DESCRIPTION")]
-    document: list[dict[str, Any]] = []
-    for name in sorted({*config.groups, *config.targets}):
-        group = config.groups.get(name)
-        about = group.description if group is not None else config.targets[name].get("description", "")
-        shown = about
-        if group is not None:
-            shown = f"{about} ({', '.join(group.targets)})" if about else ", ".join(group.targets)
-        rows.append((name, shown))
-        entry: dict[str, Any] = {"name": name}
-        if about:
-            entry["description"] = about
-        if group is not None:
-            entry |= {"group": True, "targets": list(group.targets)}
-        document.append(entry)
-    return rows, document
-
-
-def _variables(config: Config) -> tuple[list[tuple[str, ...]], list[dict[str, Any]]]:
-    rows: list[tuple[str, ...]] = [("VARIABLE", "TYPE", "VALUE", "DESCRIPTION")]
-    document = []
-    for v in config.variables:
-        rows.append((v.name, v.type, "<null>" if v.value is None else v.value, v.description))
-        entry = {"name": v.name, "type": v.type, "description": v.description, "value": v.value}
-        document.append({k: x for k, x in entry.items() if x not in (None, "") or k == "name"})
-    return rows, document
