@@ -159,26 +159,49 @@ def pack(
     *,
     clamp: bool = True,
 ) -> PackResult:
-    """Write entries as a layer blob.  This thread reads files and hashes the tar, a second one
+    """Write entries as a layer blob.  This thread reads files, a second one hashes the tar, a third
     compresses and writes.  ``writer`` must be a fresh one; committing it is the caller's."""
     import hashlib
 
     raw = hashlib.sha256()
     total = 0
-    behind = _Behind(Compressor(compression, level), writer)
+    packer = Packing(Compressor(compression, level), writer)
     plain = compression == UNCOMPRESSED
 
     def out(data: bytes) -> None:
         nonlocal total
         total += len(data)
         behind.put(data)
-        if not plain:
-            raw.update(data)
+        if hashing is not None:
+            hashing.put(data)
 
-    with behind:
-        write(entries, out, epoch=epoch, clamp=clamp)
+    with _Behind(packer.feed, packer.finish) as behind:
+        if plain:
+            hashing = None
+            write(entries, out, epoch=epoch, clamp=clamp)
+        else:
+            with _Behind(raw.update) as hashing:
+                write(entries, out, epoch=epoch, clamp=clamp)
     digest = str(writer.digest)
     return PackResult(digest if plain else f"sha256:{raw.hexdigest()}", digest, int(writer.size), total)
+
+
+class Packing:
+    """A compressor and where its output goes."""
+
+    def __init__(self, compressor: Compressor, writer: Sink) -> None:
+        self._compressor = compressor
+        self._writer = writer
+
+    def feed(self, data: bytes) -> None:
+        """More input."""
+        if packed := self._compressor.feed(data):
+            self._writer.write(packed)
+
+    def finish(self) -> None:
+        """The rest."""
+        if packed := self._compressor.finish():
+            self._writer.write(packed)
 
 
 def repack(
@@ -186,7 +209,8 @@ def repack(
 ) -> PackResult:
     """The tar in ``source`` compressed another way.  StoreError when it isn't the tar of ``diff_id``."""
     plain = HashingReader(decompressor(source))
-    with _Behind(Compressor(compression, level), writer) as behind:
+    packer = Packing(Compressor(compression, level), writer)
+    with _Behind(packer.feed, packer.finish) as behind:
         while block := plain.read(BLOCK_SIZE):
             behind.put(block)
     if diff_id and plain.digest != diff_id:
@@ -195,16 +219,17 @@ def repack(
 
 
 class _Behind:
-    """A thread that compresses and writes what is put, at most a few blocks behind."""
+    """A thread that does ``work`` with what is put, at most a few blocks behind, and ``end`` at the end."""
 
-    def __init__(self, compressor: Compressor, writer: Sink) -> None:
+    def __init__(self, work: Callable[[bytes], object], end: Callable[[], object] | None = None) -> None:
         import queue
         import threading
 
-        self._queue: queue.Queue[bytes | None] = queue.Queue(_QUEUED)
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_QUEUED)
         self._error: BaseException | None = None
-        self._compressor = compressor
-        self._writer = writer
+        self._work = work
+        self._end = end
         self._thread = threading.Thread(target=self._run, name="compress", daemon=True)
 
     def __enter__(self) -> _Behind:
@@ -221,24 +246,25 @@ class _Behind:
 
     def put(self, data: bytes) -> None:
         """Hand over a block; raises what went wrong behind."""
+        self._room.acquire()
         if self._error is not None:
             raise self._error
         self._queue.put(data)
 
     def _run(self) -> None:
         while (data := self._queue.get()) is not None:
-            if self._error is None:
-                self._do(self._compressor.feed, data)
-        if self._error is None:
-            self._do(lambda _none: self._compressor.finish(), b"")
-
-    def _do(self, step: Callable[[bytes], bytes], data: bytes) -> None:
-        try:
-            packed = step(data)
-            if packed:
-                self._writer.write(packed)
-        except BaseException as e:  # raised again in the thread that feeds us
-            self._error = e
+            try:
+                if self._error is None:
+                    self._work(data)
+            except BaseException as e:  # raised again in the thread that feeds us
+                self._error = e
+            finally:
+                self._room.release()
+        if self._error is None and self._end is not None:
+            try:
+                self._end()
+            except BaseException as e:
+                self._error = e
 
 
 # -- decompressing -----------------------------------------------------------------------------
