@@ -92,6 +92,11 @@ class Podman:
     def __call__(self, *words: object) -> str:
         return tool(*PLAIN_CGROUPS, *self._words, *words)
 
+    @property
+    def command(self) -> str:
+        """The shell words that call it."""
+        return " ".join(map(str, (shutil.which("podman"), *self._words[1:])))
+
     def run(self, *words: object) -> str:
         """``podman run``, as far as a sandboxed host lets it."""
         return self(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.e2e.images import raw, tool
+from tests.e2e.images import Podman, raw, tool
 
 pytestmark = pytest.mark.e2e
 
@@ -78,3 +78,31 @@ def test_forms_of_layers(shared_lap, context, tmp_path, how, magic, media, force
     assert validate(str(out)) == []
     if "mediatypes" not in how:  # skopeo finds no Docker manifest in a layout
         tool("skopeo", "copy", "-q", f"oci:{out}:1", f"dir:{tmp_path / 'copied'}")
+
+
+def test_load_into_podman_moves_only_what_it_lacks(lap, context, tmp_path):
+    podman = Podman(tmp_path / "p")
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    log = tmp_path / "calls"
+    (bin_dir / "podman").write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec {podman.command} "$@"\n')
+    (bin_dir / "podman").chmod(0o755)
+    env = {"PATH": f"{bin_dir}:/usr/bin:/bin"}
+    directory = context({"Dockerfile": "FROM busybox\nCOPY --link a /a\nCMD cat /a\n", "a": "one"})
+    try:
+        lap("build", "-t", "loaded:1", "-t", "loaded:also", "--load", directory, env=env)
+        assert podman.run("docker.io/library/loaded:1") == "one"
+        names = podman("images", "--format={{.Repository}}:{{.Tag}}").split()
+        assert sorted(names) == ["docker.io/library/loaded:1", "docker.io/library/loaded:also"]
+        (directory / "a").write_text("two")
+        fresh = type(lap)(tmp_path / "fresh", None)  # a store that has nothing of the base but its documents
+        fresh.env = {**lap.env, "LAPSTRAKE_ROOT": str(fresh.root)}
+        fresh("build", "-t", "loaded:2", "--load", directory, env=env)
+        assert podman.run("docker.io/library/loaded:2") == "two"
+        base = json.loads(fresh("inspect", "loaded:2", check=False).stdout or "{}")
+        assert not base  # loaded, not kept
+        assert (
+            len(list((fresh.root / "blobs" / "sha256").iterdir())) <= 4
+        )  # the base's layer was never pulled
+    finally:
+        podman.close()

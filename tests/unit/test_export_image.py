@@ -274,20 +274,35 @@ def test_podman_loads_our_archive(tmp_path):
 
 
 def test_engine_by_program(tmp_path):
-    env = environment(tmp_path, search=(str(tmp_path / "bin"),))
+    notes: list[str] = []
+    env = environment(tmp_path, search=(str(tmp_path / "bin"),), note=notes.append)
     os.makedirs(tmp_path / "bin")
-    (tmp_path / "bin/docker").write_text(f'#!/bin/sh\n[ "$1" = load ] && cat > {tmp_path}/loaded.tar\n')
-    os.chmod(tmp_path / "bin/docker", 0o755)
+
+    def engine(name: str, script: str) -> None:
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        os.chmod(tmp_path / "bin" / name, 0o755)
+
+    engine("docker", f'[ "$1" = version ] || cat > {tmp_path}/loaded.tar')
     export(env, Output("docker"), ["app:1"], result(env.content))
     with tarfile.open(tmp_path / "loaded.tar") as tar:
         assert "manifest.json" in tar.getnames()
-    (tmp_path / "bin/docker").write_text("#!/bin/sh\necho no daemon >&2; exit 1\n")
-    with pytest.raises(ExportError, match="no daemon"):
-        export(env, Output("docker"), ["app:1"], result(env.content))
     with pytest.raises(
         ExportError, match="docker exporter does not currently support exporting manifest lists"
     ):
         export(env, Output("docker"), ["app:1"], result(env.content, "amd64", "arm64"))
+    engine("docker", '[ "$1" = version ] || { echo disk full >&2; exit 1; }')
+    with pytest.raises(ExportError, match="disk full"):
+        export(env, Output("docker"), ["app:1"], result(env.content))
+    assert not notes
+    engine("docker", "echo no daemon >&2; exit 1")
+    export(env, Output("docker"), ["app:1"], result(env.content, "amd64", "arm64"))
+    assert "no container engine answers" in notes[0]
+    assert env.index.get(NAMESPACE, "docker.io/library/app:1")
+    with pytest.raises(ExportError, match="docker context far: its engine does not answer"):
+        export(env, Output("docker", attrs=(("context", "far"),)), ["app:1"], result(env.content))
+    engine("ctr", f'[ "$1" = version ] || {{ echo "$@" > {tmp_path}/said; cat > {tmp_path}/ctr.tar; }}')
+    export(env, Output("docker"), ["app:1"], result(env.content))
+    assert (tmp_path / "said").read_text() == "images import -\n" and (tmp_path / "ctr.tar").exists()
 
 
 def test_without_engine_the_store_takes_it(tmp_path):

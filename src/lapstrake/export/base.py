@@ -165,6 +165,11 @@ class ResultBlobs:
             hint="build again with --no-cache, or pull the base image",
         )
 
+    def path(self, digest: str) -> str:
+        """The file that holds a blob, where there is one."""
+        find = getattr(self._content, "path", None)
+        return "" if digest in self._docs or find is None else str(find(digest))
+
     def size(self, digest: str) -> int:
         """Size in bytes."""
         if digest in self._docs:
