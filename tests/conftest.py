@@ -48,6 +48,7 @@ class Lap:
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("LAPSTRAKE_", "BUILDX_", "BUILDKIT_", "DOCKER_"))
+            and name not in ("GITHUB_ACTIONS", "GITLAB_CI")  # their logs fold
         }
         self.env |= {"LAPSTRAKE_ROOT": str(root), "PYTHONPATH": str(PROJECT / "src")}
         if config is not None:

@@ -52,6 +52,7 @@ class Settings(Value):
     debug: bool = False
     progress: str = "auto"
     summary: str = "short"
+    fold: str = ""  # the CI whose log folds: github, gitlab
     colors: str = ""
     no_color: bool = False
     truncate: bool = False  # PROGRESS_NO_TRUNC=0
@@ -118,6 +119,7 @@ def load(
         debug=debug or env.get("LAPSTRAKE_DEBUG", "") not in ("", "0", "false"),
         progress=pick("BUILDKIT_PROGRESS", "progress", "auto"),
         summary=pick("LAPSTRAKE_SUMMARY", "summary", "short"),
+        fold=_fold(pick("LAPSTRAKE_FOLD", "fold", "auto"), env),
         colors=env.get("BUILDKIT_COLORS", ""),
         no_color=bool(env.get("NO_COLOR", "")),
         truncate=env.get("PROGRESS_NO_TRUNC", "") == "0",
@@ -192,6 +194,16 @@ def _text(table: Mapping[str, object], key: str, path: str) -> str:
 
 def _whole(text: str, default: int, low: int, high: int) -> int:
     return min(max(int(text), low), high) if text.isdigit() else default
+
+
+def _fold(wanted: str, env: Mapping[str, str]) -> str:
+    if wanted not in ("auto", "none", "github", "gitlab"):
+        raise UsageError(f"invalid fold: {wanted}", hint="use auto, none, github or gitlab")
+    if wanted != "auto":
+        return "" if wanted == "none" else wanted
+    if env.get("GITHUB_ACTIONS") == "true":
+        return "github"
+    return "gitlab" if env.get("GITLAB_CI") == "true" else ""
 
 
 def _proxies(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -88,7 +88,7 @@ def test_ls(root, capsysbinary):
     assert lines[0].split() == ["BUILD", "ID", "NAME", "STATUS", "CREATED", "AT", "DURATION"]
     assert [line.split()[:3] for line in lines[1:]] == [[bad, "web", "Error"], [good, "app", "Completed"]]
     rows = [json.loads(x) for x in run(capsysbinary, "ls", "--format", "json")[1].splitlines()]
-    assert rows[1]["ref"] == f"default/default/{good}"
+    assert rows[1]["ref"] == f"default/default0/{good}"
     assert (rows[1]["total_steps"], rows[1]["cached_steps"], rows[1]["completed_steps"]) == (3, 1, 3)
     assert run(capsysbinary, "ls", "--format", "{{.Name}}:{{.Status}}")[1] == "web:Error\napp:Completed\n"
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lapstrake.cli.summary import seconds, short_name, size, summary
+from lapstrake.cli.summary import github_marks, seconds, short_name, size, summary
 from lapstrake.engine.build import BuildResult
 from lapstrake.engine.sizes import ImageSizes
+from lapstrake.errors import BuildError, Cancelled, Span
+from lapstrake.events import Warned
+from lapstrake.plan.request import BuildRequest
 
 INTERNAL = {"name": "[internal] load build definition", "state": "done", "started": 0.0, "completed": 9.0}
 HIT = {"name": "[1/2] FROM x@sha256:" + "a" * 64, "state": "cached", "started": 1.0, "completed": 1.0}
@@ -85,3 +88,18 @@ def test_times(n, text):
 def test_names_are_safe_and_short():
     assert short_name("\x1b[31mx") == "x"
     assert len(short_name("y" * 200)) == 56
+
+
+def test_github_marks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    span = Span("Dockerfile", 3, 3, "a\nb\nc\n")
+    warning = Warned("d", "StageNameCasing: Stage name 'X' should be lowercase (line 3)", span=span)
+    error = BuildError("no\nmore", span=span)
+    got = github_marks(BuildRequest("sub/dir"), [warning, warning], error)
+    assert got == (
+        "::warning file=sub/dir/Dockerfile,line=3,title=StageNameCasing::Stage name 'X' should be lowercase (line 3)\n"
+        "::error file=sub/dir/Dockerfile,line=3,title=build failed::no%0Amore\n"
+    )
+    assert "file=other/Dockerfile," in github_marks(BuildRequest("x", "other/Dockerfile"), [], error)
+    assert "file=" not in github_marks(BuildRequest("https://example.org/x.git"), [], error)
+    assert github_marks(BuildRequest("."), [], Cancelled("canceled")) == ""

@@ -55,7 +55,7 @@ def test_a_finished_build(settings):
     r, seen, result = record(settings)
     assert len(seen) == 6
     assert result.ref == r.ids[0]
-    assert result.metadata == {"buildx.build.ref": f"default/default/{result.ref}", "image.name": "app"}
+    assert result.metadata == {"buildx.build.ref": f"default/default0/{result.ref}", "image.name": "app"}
     found = History(settings.root).find("^0")
     assert found["status"] == "completed"
     first, second = found["steps"]

@@ -7,6 +7,7 @@ import io
 import pytest
 
 from lapstrake.events import LogChunk, Progress, VertexCached, VertexDone, VertexFailed, VertexStarted, Warned
+from lapstrake.progress.folds import annotation
 from lapstrake.progress.model import log_time, size_text
 from lapstrake.progress.plain import PlainRenderer
 
@@ -197,3 +198,71 @@ def test_log_time(seconds, want):
 )
 def test_sizes(n, want):
     assert size_text(n) == want
+
+
+def test_a_step_asked_for_twice_is_shown_once():
+    events = [VertexStarted("a", "A", T), VertexDone("a", "A", T)]
+    assert play(events * 2) == "#1 A\n#1 DONE 0.0s\n"
+
+
+def test_a_held_step_that_writes_much_is_shown_before_its_turn_and_loses_nothing():
+    out = io.StringIO()
+    r = PlainRenderer(out, clock=Clock(), background=False)
+    r.emit(VertexStarted("a", "A", T))
+    r.emit(log("a", "one\n", 0))
+    r.emit(VertexStarted("b", "B", T))
+    for n in range(200):
+        r.emit(LogChunk("b", 1, b"".join(b"%06d %060d\n" % (n * 1000 + i, 0) for i in range(1000)), T))
+        assert r._model.steps["b"].held < 5 << 20
+    r.close()
+    seen = [line.split()[2] for line in out.getvalue().splitlines() if line.startswith("#2 0.000")]
+    assert seen == [f"{n:06d}" for n in range(200_000)]
+
+
+FOLDED = [
+    VertexStarted("a", "A", T),
+    VertexCached("c", "C", T),
+    log("a", "one\n", 1),
+    VertexStarted("b", "B", T + 1),
+    log("b", "two\n", 3),
+    VertexFailed("b", "B", T + 4, "no"),
+    VertexDone("a", "A", T + 5),
+]
+
+
+def test_github_groups():
+    assert play(FOLDED, fold="github") == (
+        "#2 C\n#2 CACHED\n\n"
+        "::group::#1 A\n#1 1.000 one\n::endgroup::\n#1 ...\n\n"
+        "::group::#3 B\n#3 2.000 two\n::endgroup::\n#3 ERROR: no\n\n"
+        "#1 A\n#1 DONE 5.0s\n"
+    )
+
+
+def test_gitlab_sections():
+    def start(n, at):
+        return f"\x1b[0Ksection_start:{int(T) + at}:lapstrake_{n}[collapsed=true]\r\x1b[0K"
+
+    def end(n, at):
+        return f"\x1b[0Ksection_end:{int(T) + at}:lapstrake_{n}\r\x1b[0K"
+
+    assert play(FOLDED, fold="gitlab") == (
+        "#2 C\n#2 CACHED\n\n"
+        f"{start(1, 1)}#1 A\n#1 1.000 one\n{end(1, 3)}#1 ...\n\n"
+        f"{start(2, 3)}#3 B\n#3 2.000 two\n{end(2, 4)}#3 ERROR: no\n\n"
+        "#1 A\n#1 DONE 5.0s\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "::error::50%25 of a%0Ab\n"),
+        (
+            {"file": "a,b:c", "line": 3, "title": "T"},
+            "::error file=a%2Cb%3Ac,line=3,title=T::50%25 of a%0Ab\n",
+        ),
+    ],
+)
+def test_github_annotations(fields, text):
+    assert annotation("error", "50% of a\nb", **fields) == text

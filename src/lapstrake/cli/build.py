@@ -446,6 +446,10 @@ def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -
         cancel.close()
         if mode not in ("quiet", "rawjson", "none"):
             say_warnings(request.warnings, settings, renderer)
+            if settings.fold == "github":
+                from .summary import github_marks
+
+                sys.stderr.write(github_marks(request, renderer.warnings, error))
     code = _report(request, result, mode)
     if mode not in ("quiet", "rawjson", "none") and settings.summary != "none":
         from .summary import summary
@@ -469,6 +473,7 @@ def open_view(mode: str, settings: Settings, *, builder: str = "", explain: bool
         mode, sys.stderr, title=f'building with "{name}" instance using local driver', corner=f"local:{name}",
         colors=settings.colors, color=not settings.no_color, truncate=settings.truncate,
         log_lines=settings.log_lines, rate=settings.display_rate, explain=explain,
+        fold=settings.fold,
     )  # fmt: skip
 
 

@@ -115,8 +115,10 @@ def _row(r: dict[str, Any], now: float, *, whole: bool) -> dict[str, Any]:
 
 
 def _document(r: dict[str, Any]) -> dict[str, Any]:
+    from ..engine.recorder import reference
+
     found = {
-        "ref": f"{r.get('builder', 'default')}/{r.get('builder', 'default')}/{r['id']}", "name": r["name"], "status": status(r),
+        "ref": reference(str(r.get("builder", "default")), r["id"]), "name": r["name"], "status": status(r),
         "created_at": when(r["started"]), "total_steps": len(steps(r)), "completed_steps": completed(r),
         "cached_steps": cached(r),
     }  # fmt: skip

@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..engine.build import BuildResult
+    from ..errors import Span
+    from ..events import Warned
+    from ..plan.request import BuildRequest
 
-MODES = ("short", "full", "none")
 _NAME_WIDTH = 56
 
 
@@ -122,3 +124,35 @@ def size(n: float) -> str:
             return f"{n:.0f} {unit}" if unit == "B" or n >= 9.95 else f"{n:.1f} {unit}"
         n /= 1000
     return f"{n:.1f} TB"
+
+
+def github_marks(request: BuildRequest, warnings: Sequence[Warned], error: BaseException | None) -> str:
+    """GitHub's marks beside the lines of the Dockerfile: for warnings and for what failed."""
+    from ..errors import BuildError, Cancelled
+    from ..progress.folds import annotation
+
+    out = []
+    for w in dict.fromkeys(warnings):
+        file, line = _place(request, w.span)
+        rule, _, text = w.short.partition(": ")
+        out.append(annotation("warning", text or rule, file=file, line=line, title=rule if text else ""))
+    if isinstance(error, BuildError) and not isinstance(error, Cancelled):
+        file, line = _place(request, error.span)
+        out.append(annotation("error", error.message, file=file, line=line, title="build failed"))
+    return "".join(out)
+
+
+def _place(request: BuildRequest, span: Span | None) -> tuple[str, int]:
+    """The file as the repository names it, and the line."""
+    import os
+
+    if span is None:
+        return "", 0
+    given = request.dockerfile or ""
+    if given and "://" not in given and os.path.basename(given) == os.path.basename(span.filename):
+        path = given
+    elif "://" in request.context or request.context in ("", "-"):
+        return "", 0
+    else:
+        path = os.path.join(request.context, span.filename)
+    return os.path.relpath(path), span.first

@@ -127,7 +127,9 @@ class Attester:
     def invocation(self, build: Build, facts: BuildFacts | None = None) -> str:
         """The build's id: random, or with an epoch one that follows from what the build is."""
         if not self._id:
-            self._id = _identity(facts) if build.epoch is not None and facts is not None else _random()
+            self._id = (
+                _identity(facts) if build.epoch is not None and facts is not None else build.id or _random()
+            )
         return self._id
 
     # -- SBOM ---------------------------------------------------------------------

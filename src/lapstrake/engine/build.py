@@ -58,6 +58,7 @@ def run_build(
     recorder = Recorder(settings, [("", request)], emit)
     with recorder.watch() as builds, Engine(settings) as engine:
         builds.append(Build(engine, request, recorder.emit, cancel))
+        builds[0].id = recorder.ids[0]
         return recorder.done(builds, [builds[0].run()])[0]
 
 
@@ -71,6 +72,7 @@ class Build:
         self.request = request
         self.emit = emit
         self.cancel = cancel
+        self.id = ""  # in the history, when it is recorded
         self.name = name  # among several, shown before each of its steps
         self.platforms: tuple[Platform, ...] = tuple(request.platforms) or (host_platform(),)
         self.warnings: list[Warned] = []

@@ -118,8 +118,9 @@ def run_jobs(
     with recorder.watch() as builds, Engine(settings) as engine:
         shared = Shared(engine, recorder.emit)
         by_name: dict[str, Build] = {}
-        for job in ordered:
+        for job, ident in zip(ordered, recorder.ids, strict=True):
             build = by_name[job.name] = Build(engine, job.request, recorder.emit, cancel, job.name)
+            build.id = ident
             builds.append(build)
             build.prepare(shared)
             for plan in build.plans:

@@ -31,7 +31,7 @@ def build_metadata(build: Build, result: BuiltResult | None, records: dict[str, 
                 f'invalid provenance type "{mode}"', hint="BUILDX_METADATA_PROVENANCE is min, max or disabled"
             )
         out.update(_provenance(build, attester, result, records, mode))
-    out["buildx.build.ref"] = f"{_builder(build)}/{attester.invocation(build)}"
+    out["buildx.build.ref"] = f"{_builder(build)}/{build.id or attester.invocation(build)}"
     if environ.get("BUILDX_METADATA_WARNINGS", "").lower() in _ON:
         out["buildx.build.warnings"] = [_warning(w) for w in build.warnings]
     return out

@@ -49,6 +49,11 @@ def new_id() -> str:
     return "".join(out)
 
 
+def reference(builder: str, ident: str) -> str:
+    """``builder/node/id``, as buildx names a build; a builder's first node is called after it."""
+    return f"{builder}/{builder}0/{ident}"
+
+
 class Recorder:
     """The history of one run.  ``emit`` takes each event, keeps what matters, and passes it on."""
 
@@ -142,8 +147,7 @@ class Recorder:
         """Write the records of finished builds; the results with their history ids."""
         out = []
         for asked, build, result in zip(self.asked, builds, results, strict=True):
-            ref = f"{asked.request.builder or self.settings.builder or 'default'}"
-            metadata = {"buildx.build.ref": f"{ref}/{ref}/{asked.id}", **result.metadata}
+            metadata = {"buildx.build.ref": reference(self._builder(asked), asked.id), **result.metadata}
             head = self._head(asked, "completed")
             head |= {"result": _result(result), "materials": _materials(build), "metadata": metadata}
             self._record(asked, head, build)
@@ -171,12 +175,14 @@ class Recorder:
                 error.log_path = self.log_path(event.digest)
                 return
 
+    def _builder(self, asked: Asked) -> str:
+        return asked.request.builder or self.settings.builder or "default"
+
     def _head(self, asked: Asked, status: str) -> dict[str, Any]:
         r = asked.request
-        builder = r.builder or self.settings.builder or "default"
         return {
             "schema": SCHEMA, "id": asked.id, "name": build_name(r, asked.name), "status": status,
-            "builder": builder, "started": self.started, "pid": os.getpid(), "request": request_document(r),
+            "builder": self._builder(asked), "started": self.started, "pid": os.getpid(), "request": request_document(r),
         }  # fmt: skip
 
     def _record(self, asked: Asked, head: dict[str, Any], build: Build | None) -> None:

@@ -13,7 +13,7 @@ else:
     Protocol = object
 
 MAX_LINE = 64 * 1024  # an unfinished log line longer than this is shown in pieces
-MAX_HELD = 20_000  # log lines kept for a step that waits for its turn
+MAX_HELD = 4 << 20  # characters of log kept for a step that waits for its turn; with more it is shown at once
 
 
 class Renderer(Protocol):
@@ -34,6 +34,7 @@ class Step:
         "digest",
         "ended",
         "error",
+        "held",
         "lines",
         "name",
         "number",
@@ -55,7 +56,8 @@ class Step:
         self.error = ""
         self.reason = ""
         self.statuses: dict[str, Progress] = {}
-        self.lines: list[tuple[float, str]] = []
+        self.lines: list[str] = []  # what is to be printed, without the step's number
+        self.held = 0  # characters in ``lines``
         self.partial: dict[int, bytes] = {}
 
     @property
@@ -72,7 +74,21 @@ class Step:
             rest = b""
         if rest:
             self.partial[chunk.stream] = rest
-        return [decode_line(raw) for raw in whole]
+        if not whole:
+            return []
+        if b"\r" in data:
+            return [decode_line(raw) for raw in whole]
+        return b"\n".join(whole).decode("utf-8", "replace").split("\n")
+
+    def hold(self, lines: list[str]) -> None:
+        """Keep lines until they are printed."""
+        self.lines += lines
+        self.held += sum(map(len, lines))
+
+    def take(self) -> list[str]:
+        """The lines to print now."""
+        lines, self.lines, self.held = self.lines, [], 0
+        return lines
 
     def flush_log(self) -> list[str]:
         """What was written without a newline at the end."""

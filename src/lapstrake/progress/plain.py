@@ -11,6 +11,7 @@ import _thread  # the lock alone; ``threading`` waits until a step is held
 from time import time
 
 from ..events import LogChunk, Progress, Warned
+from .folds import Folds
 from .model import MAX_HELD, Model, Step, log_time, status_text
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ class PlainRenderer:
 
     def __init__(
         self, stream: TextIO, *, title: str = "", truncate: bool = False, explain: bool = False,
-        clock: Callable[[], float] = time, background: bool = True,
+        fold: str = "", clock: Callable[[], float] = time, background: bool = True,
     ) -> None:  # fmt: skip
         self._out = stream
         self._clock = clock
@@ -50,6 +51,8 @@ class PlainRenderer:
         self._thread: threading.Thread | None = None
         self._stop: threading.Event | None = None
         self._title = title
+        self._head = ""
+        self._folds = Folds(fold, clock) if fold else None
 
     @property
     def warnings(self) -> list[Warned]:
@@ -74,6 +77,7 @@ class PlainRenderer:
             buffer: list[str] = []
             for step in list(self._waiting.values()):
                 self._show(step, buffer)
+            self._end(buffer)
             self._write(buffer)
 
     def _take(self, event: Event, buffer: list[str]) -> None:
@@ -81,29 +85,25 @@ class PlainRenderer:
         if step is None:
             return
         if isinstance(event, LogChunk):
-            at = event.at - step.started
-            self._hold(step, [f"{log_time(at)} {line}" for line in step.add_log(event)])
+            at = log_time(event.at - step.started) + " "
+            step.hold([at + line for line in step.add_log(event)])
             if not step.lines and step is not self._current:
                 return
         elif isinstance(event, Progress):
             if not self._worth(event):
                 return
-            step.lines.append((event.at, status_text(event, event.at)))
+            step.hold([status_text(event, event.at)])
         elif isinstance(event, Warned):
-            step.lines.append((0.0, f"WARN: {event.short}"))
+            step.hold([f"WARN: {event.short}"])
+        if step.closed and not step.lines:
+            return  # asked for a second time, and nothing new to say
         if step.finished:
             self._show(step, buffer)
             self._next(buffer)
-        elif self._current in (None, step) or self._may_switch():
+        elif self._current in (None, step) or self._may_switch() or step.held > MAX_HELD:
             self._show(step, buffer)
         else:
             self._waiting.setdefault(step.digest, step)
-
-    def _hold(self, step: Step, lines: list[str]) -> None:
-        step.lines += [(0.0, line) for line in lines]
-        if len(step.lines) > MAX_HELD:
-            dropped = len(step.lines) - MAX_HELD
-            step.lines[: dropped + 1] = [(0.0, f"[{dropped} earlier lines are not shown]")]
 
     def _worth(self, p: Progress) -> bool:
         key = (p.digest, p.item)
@@ -126,28 +126,52 @@ class PlainRenderer:
         number = self._model.number(step)
         now = self._clock()
         if step is not self._current:
-            if self._current is not None:
-                buffer.append(f"#{self._current.number} ...\n")
-            if not self._first:
-                buffer.append("\n")
-            self._first = False
+            self._leave(buffer)
             name = step.name
             if self._truncate and len(name) > 72:
                 name = name[:69] + "..."
-            buffer.append(f"#{number} {name}\n")
+            self._head = f"#{number} {name}"
+            if self._folds is None:
+                self._begin(buffer)
             self._current, self._since, self._spoke = step, now, now
         if step.finished:
             at = log_time((step.ended or now) - step.started)
-            self._hold(step, [f"{at} {line}" for line in step.flush_log()])
+            step.hold([f"{at} {line}" for line in step.flush_log()])
         if step.lines:
             self._spoke = now
-        buffer += [f"#{number} {line}\n" for _, line in step.lines]
-        step.lines.clear()
+            self._begin(buffer)
+            buffer.append(f"#{number} " + f"\n#{number} ".join(step.take()) + "\n")
         if step.finished:
+            self._end(buffer)
             if not step.closed:
                 self._ending(step, buffer)
             step.closed = True
             self._current = None
+
+    def _begin(self, buffer: list[str], *, fold: bool = True) -> None:
+        """The first line of a block, unless it was printed.  Where a CI folds, it waits for something to fold."""
+        if not self._head:
+            return
+        if not self._first:
+            buffer.append("\n")
+        self._first = False
+        buffer.append(
+            self._folds.begin(self._head) if fold and self._folds is not None else self._head + "\n"
+        )
+        self._head = ""
+
+    def _end(self, buffer: list[str]) -> None:
+        """The block ends: what comes now is seen when it is folded."""
+        self._begin(buffer, fold=False)
+        if self._folds is not None:
+            buffer.append(self._folds.end())
+
+    def _leave(self, buffer: list[str]) -> None:
+        """Another step takes over; a block that has not begun leaves no trace."""
+        if self._current is not None and not self._head:
+            self._end(buffer)
+            buffer.append(f"#{self._current.number} ...\n")
+        self._head = ""
 
     def _ending(self, step: Step, buffer: list[str]) -> None:
         n = step.number

@@ -33,11 +33,12 @@ class SilentRenderer:
 def open_renderer(
     mode: str, stream: TextIO, *, title: str = "", corner: str = "", colors: str = "", color: bool = True,
     truncate: bool = False, log_lines: int = 6, rate: float = 0.1, explain: bool = False,
+    fold: str = "",
 ) -> Renderer:  # fmt: skip
     """A renderer for ``mode``.
 
     ``title``: the ``#0`` line of plain; ``corner``: upper right of tty (``local:default``);
-    ``colors``: BUILDKIT_COLORS.
+    ``colors``: BUILDKIT_COLORS; ``fold``: the CI log that plain makes sections for (github, gitlab).
     """
     if mode not in MODES:
         raise UsageError(f"invalid progress mode: {mode}", hint="use one of " + ", ".join(MODES))
@@ -58,4 +59,4 @@ def open_renderer(
         )
     from .plain import PlainRenderer
 
-    return PlainRenderer(stream, title=title, truncate=truncate, explain=explain)
+    return PlainRenderer(stream, title=title, truncate=truncate, explain=explain, fold="" if is_tty else fold)
