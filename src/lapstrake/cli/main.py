@@ -38,6 +38,7 @@ COMMANDS = {
     "rm": ("builders", "command_rm", "Remove builders"),
     "dial-stdio": ("dialstdio", "command", "Build for another Lapstrake over standard input and output"),
     "stop": ("builders", "command_stop", "Stop a builder (nothing runs between builds)"),
+    "completion": ("complete", "command", "Print what makes a shell complete the command line"),
     "install": ("plugin", "command_install", "Become docker's buildx plugin"),
     "uninstall": ("plugin", "command_uninstall", "Stop being docker's buildx plugin"),
     "version": ("main", "command_version", "Show the version"),
@@ -156,6 +157,10 @@ def _broken_pipe() -> int:
 
 
 def _dispatch(words: list[str], given: Globals) -> int:
+    if words[:1] in (["__complete"], ["__completeNoDesc"]):
+        from .complete import answer
+
+        return answer(words[1:], given)
     rest = _take_globals(words, given)
     if rest[:1] in (["--version"], ["-v"]):
         return command_version(rest[1:], given)
