@@ -91,6 +91,10 @@ class Build:
         """Everything before the first step runs: read the inputs, plan each platform, lint."""
         from .contexts import open_inputs
 
+        if self.request.cache_from or self.request.cache_to:
+            from .caches import check_caches
+
+            check_caches(self.request)
         self.engine.say = self.engine.say or self._say_sandbox
         inputs, dockerfile = self._load(open_inputs)
         self.dockerfile = dockerfile

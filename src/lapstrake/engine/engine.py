@@ -9,11 +9,13 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import BinaryIO
+    from typing import Any, BinaryIO
 
     from ..config import Settings
     from ..events import EventSink
+    from ..oci.descriptor import Descriptor
     from ..registry.client import Client
+    from ..remotecache.base import Source
     from ..sandbox.spec import Executor
     from ..session import Secrets, SshAgents
     from ..snapshot.base import Snapshotter
@@ -45,6 +47,8 @@ class Engine:
             self._limit()
         self._closers: list[Callable[[], None]] = []
         self.images = ImageSource(self.content, self.index, self.client)
+        self.images.from_cache = self._fetch_from_cache
+        self.caches: dict[str, Source] = {}  # caches outside the store that are open, by where they are
         self._clients: dict[str, Client] = {}
         self._client_lock = threading.Lock()
         self._executor: Executor | None = None
@@ -147,6 +151,14 @@ class Engine:
         from .tidy import tidy
 
         tidy(self.root, self.content, self.layers)
+
+    def _fetch_from_cache(
+        self, origin: dict[str, Any], desc: Descriptor, write: Callable[[bytes | memoryview], object]
+    ) -> None:
+        """A layer from the cache it was found in, in this build or an earlier one."""
+        from .remote import fetch_from_cache
+
+        fetch_from_cache(self, origin, desc, write)
 
     def on_close(self, closer: Callable[[], None]) -> None:
         """Run ``closer`` when the engine closes."""

@@ -12,6 +12,7 @@ from .steps import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from ..export.base import BuiltImage, BuiltResult, Exporter
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..worker.local import LocalWorker
     from .attesting import Attester
     from .build import Build
-    from .pack import Group, Packer, PackForm
+    from .pack import Blob, Group, Packer, PackForm
 
 _NAMES = {
     "local": "client directory",
@@ -70,6 +71,13 @@ class Export:
         self.packers: dict[PackForm, Packer] = {}
         self.plans: list[Plan] = []
         self._wanted: dict[str, set[bool]] = {}  # vertex digest -> does Windows read its layer?
+        self.kept: Mapping[str, Record] = {}  # steps as the cache holds them, by vertex digest
+        self.keys: Mapping[str, tuple[str, ...]] = {}
+
+    def reopen(self) -> None:
+        """Begin again after a failed attempt, whose exporters have given up."""
+        self.outputs = self._open()
+        self.packers = {}
 
     def _open(self) -> list[Output]:
         from ..export.base import ExportEnv
@@ -219,7 +227,7 @@ class Export:
         self, plan: Plan, record: Record | None, records: dict[str, Record], form: FormOptions
     ) -> BuiltImage:
         from .assemble import assemble
-        from .pack import Blob, pack_form
+        from .pack import pack_form
 
         packer = self.packers[pack_form(form)]
         parts = self._groups(plan, record, form)
@@ -227,8 +235,34 @@ class Export:
             if not part.layers[0].startswith("p"):
                 packer.start(part)
         blobs: list[Blob] = [packer.blob(part) for part in parts]
+        if not self._only_pushed(form):
+            for part in parts:
+                if part.layers[0].startswith("r"):
+                    self.worker.fetch(part.layers[0])  # a cache may go, an image stays
+        self._inline(plan, record, blobs)
         times = [records[v.digest].created if v.digest in records else 0.0 for v in plan.layer_vertices]
         return assemble(plan, blobs, [len(p.layers) for p in parts], times, form)
+
+    def _only_pushed(self, form: FormOptions) -> bool:
+        return all(o.spec.type == "registry" for o in self.outputs if o.form == form)
+
+    def _inline(self, plan: Plan, record: Record | None, blobs: list[Blob]) -> None:
+        """Let the image say which steps its layers are, if that was asked for; a base's word is not ours."""
+        key = "moby.buildkit.cache.v0"
+        plan.image.config.pop(key, None)
+        if not self.request.cache_to and not any(
+            n == "BUILDKIT_INLINE_CACHE" for n, _ in self.request.build_args
+        ):
+            return
+        from .caches import inline_value, wants_inline
+
+        if not wants_inline(self.request) or record is None:
+            return
+        if len(blobs) != len(record.layers):
+            self._note("no inline cache is written: layers were merged")
+            return
+        digests = [b.descriptor.digest for b in blobs]
+        plan.image.config[key] = inline_value(plan, record.layers, digests, self.kept, self.keys)
 
     def _groups(self, plan: Plan, record: Record | None, form: FormOptions) -> list[Group]:
         from .pack import groups
@@ -260,6 +294,10 @@ class Export:
         from ..oci import reference
 
         if self.engine.content.has(desc.digest):
+            return
+        layer = self.engine.images.borrowed.get(desc.digest)
+        if layer is not None:
+            self.worker.fetch(layer)
             return
         with self.engine.content.writer(desc.digest, desc.size) as out:
             self.engine.client().fetch_blob(reference.parse(repo), desc, out.write)

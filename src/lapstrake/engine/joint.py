@@ -23,15 +23,20 @@ if TYPE_CHECKING:
     from ..plan.lower import Plan
     from ..plan.request import BuildRequest
     from ..sandbox.spec import Cancel
-    from ..solver.ports import Record
+    from ..solver.ports import CacheIndex, Record
+    from ..solver.solve import Solver
     from ..tree import Tree
     from ..worker.local import LocalWorker
     from .build import Build, BuildResult
+    from .cache import LocalCache
     from .contexts import Inputs
     from .engine import Engine
     from .pack import Packer, PackForm
+    from .remote import RemoteCache
+    from .save import Saver
 
 LINK = "target:"
+MAX_LOST = 100  # layers that caches fail to give, before a build gives up
 
 
 class Job(Value):
@@ -157,34 +162,112 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
 
 
 def solve(builds: Sequence[Build], engine: Engine, emit: EventSink, cancel: CancelToken) -> list[BuildResult]:
-    """Solve what all builds have planned, then export each."""
-    from ..solver.solve import Solver
+    """Solve what all builds have planned, then export each.
+
+    A layer that a cache promised and can't give is forgotten, and what needs it is done again."""
+    from ..solver.ports import LostLayer
     from .cache import LocalCache
-    from .explain import Explainer
 
     worker = builds[0].worker
-    cache = LocalCache(engine.index, worker.usable, time.time, worker.sizes)
-    crew = worker if len(builds) == 1 else _Crew(builds)
-    solver = Solver(crew, cache, emit, cancel, clock=time.time, lock=_lock(engine, cancel))
-    packers: dict[PackForm, Packer] = {}
-    for build in builds:
-        build.exporting.begin(build.plans, packers)
+    local = LocalCache(engine.index, worker.usable, time.time, worker.sizes)
+    remote = _remote(builds, engine, local, emit)
+    earlier: Solver | None = None
+    for left in range(MAX_LOST, -1, -1):
+        token = cancel.child()
+        run = _Run(builds, engine, emit, token)
+        run.earlier = earlier
+        try:
+            results = run.go(remote or local)
+            if remote is not None:
+                remote.close()
+            return results
+        except LostLayer as e:
+            earlier = run.solver
+            run.close(cancelled=cancel.is_set())
+            if not left or cancel.is_set():
+                raise
+            from .remote import RemoteCache
 
-    def on_done(vertex: Vertex, record: Record) -> None:
+            (remote or RemoteCache(local, (), engine.index, emit)).lose(e.layer, e.message)
+            for build in builds:
+                build.exporting.reopen()
+        finally:
+            run.close(cancelled=cancel.is_set())
+            token.close()
+            local.flush()
+    raise AssertionError
+
+
+def _remote(
+    builds: Sequence[Build], engine: Engine, local: LocalCache, emit: EventSink
+) -> RemoteCache | None:
+    if not any(b.request.cache_from or b.request.cache_to for b in builds):
+        return None
+    from .caches import open_caches
+
+    return open_caches(builds, engine, local, emit)
+
+
+class _Run:
+    """One attempt: a solver, the packers and what is written to caches meanwhile."""
+
+    def __init__(self, builds: Sequence[Build], engine: Engine, emit: EventSink, cancel: CancelToken) -> None:
+        self.builds = builds
+        self.engine = engine
+        self.emit = emit
+        self.cancel = cancel
+        self.packers: dict[PackForm, Packer] = {}
+        self.saver: Saver | None = None
+        self.solver: Solver | None = None
+        self.earlier: Solver | None = None  # of an attempt that was given up
         for build in builds:
-            build.exporting.on_done(vertex, record)
+            build.exporting.begin(build.plans, self.packers)
+        if any(b.request.cache_to for b in builds):
+            from .caches import open_saver
 
-    solver.on_done = on_done
-    solver.explainer = Explainer(engine.index, worker, [(b.scope(), b.targets()) for b in builds])
-    solver.require_cached = any(b.request.require_cached for b in builds)
-    solver.stats = worker.figures
-    try:
-        solver.solve([v for b in builds for v in b.targets()])
-        return [b.export(solver) for b in builds]
-    finally:
-        for packer in packers.values():
+            self.saver = open_saver(builds, engine, self.packers, emit)
+
+    def go(self, cache: CacheIndex) -> list[BuildResult]:
+        """Solve and export."""
+        solver = self.solver = self._solver(cache)
+        if self.earlier is not None:
+            solver.go_on_from(self.earlier)
+        solver.solve([v for b in self.builds for v in b.targets()])
+        for build in self.builds:
+            build.exporting.kept, build.exporting.keys = solver.kept, solver.keys
+        results = [b.export(solver) for b in self.builds]
+        if self.saver is None:
+            return results
+        told = self.saver.finish()
+        return [replace(r, metadata={**r.metadata, **told}) for r in results] if told else results
+
+    def _solver(self, cache: CacheIndex) -> Solver:
+        from ..solver.solve import Solver
+        from .explain import Explainer
+
+        builds, worker = self.builds, self.builds[0].worker
+        crew = worker if len(builds) == 1 else _Crew(builds)
+        lock = _lock(self.engine, self.cancel)
+        solver = Solver(crew, cache, self.emit, self.cancel, clock=time.time, lock=lock)
+
+        def on_done(vertex: Vertex, record: Record) -> None:
+            for build in builds:
+                build.exporting.on_done(vertex, record)
+
+        solver.on_done = on_done
+        if self.saver is not None:
+            solver.on_kept = self.saver.add
+        solver.explainer = Explainer(self.engine.index, worker, [(b.scope(), b.targets()) for b in builds])
+        solver.require_cached = any(b.request.require_cached for b in builds)
+        solver.stats = worker.figures
+        return solver
+
+    def close(self, *, cancelled: bool) -> None:
+        """Wait for what runs in the background; a user who said stop waits only for what has begun."""
+        if self.saver is not None:
+            self.saver.join(drop=cancelled)
+        for packer in self.packers.values():
             packer.join()
-        cache.flush()
 
 
 def _lock(engine: Engine, cancel: CancelToken) -> Callable[[str], object]:

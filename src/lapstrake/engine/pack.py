@@ -107,6 +107,8 @@ class Packer:
             found = self._have(group)
         if found is None:
             raise ExportError(f"layer {group.name} has no content")
+        if group.layers[0][0] == "r" and not found.source:
+            self.worker.fetch(group.layers[0])  # in a cache that is no registry: nobody else can get at it
         return found
 
     def join(self) -> None:
@@ -118,9 +120,15 @@ class Packer:
 
     def _pulled(self, group: Group) -> dict[str, Any] | None:
         """Where a layer of a base image comes from; those stay as they are, whatever their platform."""
-        if len(group.layers) != 1 or not group.layers[0].startswith("p"):
+        if len(group.layers) != 1 or group.layers[0][0] not in "pr":
             return None
-        return self.worker.p.images.pull_info(group.layers[0])
+        layer = group.layers[0]
+        if layer[0] == "r" and (group.windows or self.form.epoch is not None):
+            return None  # a step's layer, though from a cache: it is changed like any other
+        info = self.worker.p.images.pull_info(layer)
+        if info is not None and layer[0] == "r":
+            self.worker.p.images.borrowed[str(info["digest"])] = layer
+        return info
 
     def _recompressed(self, media_type: str) -> bool:
         """Whether a base's layer of this type must be packed again."""

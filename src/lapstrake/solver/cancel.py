@@ -31,6 +31,14 @@ class CancelToken:
         for callback in self._callbacks:
             callback()
 
+    def child(self) -> CancelToken:
+        """A token that is set with this one, and can be set without it."""
+        child = CancelToken()
+        self._callbacks.append(child.set)
+        if self._set:
+            child.set()
+        return child
+
     def fileno(self) -> int:
         """A descriptor that is readable once the token is set."""
         if self._pipe is None:

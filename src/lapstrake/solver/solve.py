@@ -21,7 +21,7 @@ from ..graph.ops import SourceOp
 from ..graph.vertex import Vertex, walk
 from ..values import replace
 from .keys import Keys, digest, local_identity
-from .ports import Record
+from .ports import LostLayer, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class Solver:
     """One solve: holds what is known of each vertex.
 
-    ``lock``: single flight by key; ``on_done`` hears of every step that ran, ``on_hit`` of every one
-    that was answered from the cache; ``require_cached`` fails instead of running a step.
+    ``lock``: single flight by key; ``on_done`` hears of every step that ran, ``on_kept`` of every result
+    as the cache holds it, found or new; ``require_cached`` fails instead of running a step.
     """
 
     def __init__(
@@ -64,9 +64,15 @@ class Solver:
         self.hits = 0
         self.require_cached = False
         self.on_done: Callable[[Vertex, Record], None] | None = None
-        self.on_hit: Callable[[Vertex, Record], None] | None = None
+        self.on_kept: Callable[[Vertex, Record, tuple[str, ...]], None] | None = None
+        self.kept: dict[str, Record] = {}  # as the cache holds them
+        self.told: set[str] = set()  # vertices whose end the display knows
         self.explainer: Explainer | None = None
         self.stats: Callable[[Vertex], tuple[tuple[str, float], ...]] = lambda _v: ()
+
+    def go_on_from(self, earlier: Solver) -> None:
+        """Take over what an attempt that had to be given up has told and counted."""
+        self.told, self.ran, self.hits = earlier.told, earlier.ran, earlier.hits
 
     # -- pass one ---------------------------------------------------------------
 
@@ -84,10 +90,10 @@ class Solver:
             if v.ignore_cache:
                 continue
             record = self.cache.lookup(key, v)
-            if record is not None:
-                record = self.made.place(v, record)
-            if record is not None:
-                self.records[v.digest] = record
+            placed = None if record is None else self.made.place(v, record)
+            if record is not None and placed is not None:
+                self.kept[v.digest] = record
+                self.records[v.digest] = placed
         needed: set[str] = set()
         stack = list(targets)
         while stack:
@@ -117,10 +123,18 @@ class Solver:
         now = self.clock()
         for v in walk(targets):
             if v.digest in self.records and v.digest not in skip and v.name != "scratch":
-                self.hits += 1
-                self.emit(VertexCached(v.digest, v.name, now, tuple(i.digest for i in v.inputs)))
-                if self.on_hit is not None:
-                    self.on_hit(v, self.records[v.digest])
+                self._hit(v, now)
+
+    def _hit(self, v: Vertex, now: float) -> None:
+        if v.digest not in self.told:
+            self.told.add(v.digest)
+            self.hits += 1
+            self.emit(VertexCached(v.digest, v.name, now, tuple(i.digest for i in v.inputs)))
+        self._tell_kept(v)
+
+    def _tell_kept(self, v: Vertex) -> None:
+        if self.on_kept is not None and v.digest in self.kept:
+            self.on_kept(v, self.kept[v.digest], self.keys[v.digest])
 
     # -- pass two -------------------------------------------------------------
 
@@ -208,10 +222,7 @@ class Solver:
         self.keys[v.digest] = keys
         if record is not None:
             self.records[v.digest] = record
-            self.hits += 1
-            self.emit(VertexCached(v.digest, v.name, self.clock(), tuple(i.digest for i in v.inputs)))
-            if self.on_hit is not None:
-                self.on_hit(v, record)
+            self._hit(v, self.clock())
             return
         step = not isinstance(v.op, SourceOp)
         why = self.explainer.reason(v, self.records) if self.explainer is not None and step else ""
@@ -221,11 +232,15 @@ class Solver:
         parts = self.explainer.remember(v, why) if self.explainer is not None and step else {}
         kept = record if not v.stands_alone else replace(record, layers=record.layers[-1:])
         self.cache.store(kept, keys, v, {**parts, "why": why})
+        if step:
+            self.kept[v.digest] = kept
         placed = self.made.place(v, record)
         self.records[v.digest] = record = record if placed is None else placed
         self.ran += 1
         if self.on_done is not None:
             self.on_done(v, record)
+        self._tell_kept(v)
+        self.told.add(v.digest)
         self.emit(VertexDone(v.digest, v.name, self.clock(), self.stats(v), why))
 
     def _answer(self, v: Vertex) -> tuple[Record | None, tuple[str, ...]]:
@@ -243,7 +258,11 @@ class Solver:
                 record = self.cache.lookup(content, v)
                 if record is not None:
                     self.cache.alias(key, record)
-        return (None if record is None else self.made.place(v, record)), keys
+        if record is None:
+            return None, keys
+        if not isinstance(v.op, SourceOp):
+            self.kept[v.digest] = record
+        return self.made.place(v, record), keys
 
     def _run(self, v: Vertex, keys: tuple[str, ...]) -> Record:
         start = self.clock()
@@ -252,6 +271,8 @@ class Solver:
             identity = keys[0] if not v.ignore_cache else digest(keys[0], repr(start))
             inputs = tuple(self.records[i.digest] for i in v.inputs)
             return self.worker.run(v, identity, inputs, self.cancel)
+        except LostLayer:
+            raise  # not the step's failure: it is run again without the layer
         except BaseException as exc:
             message = exc.message if isinstance(exc, BuildError) else f"{type(exc).__name__}: {exc}"
             self.emit(

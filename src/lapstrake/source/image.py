@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ..oci.descriptor import Descriptor
     from ..registry.client import Client
     from ..store.content import ContentStore
     from ..store.index import Index
@@ -35,6 +36,19 @@ def pulled_layer_id(diff_id: str) -> str:
     return "p" + diff_id.rpartition(":")[2]
 
 
+def borrowed_layer_id(diff_id: str, digest: str) -> str:
+    """The store's name of a layer that a cache outside the store has: nothing built begins so.  The blob
+    is part of it, since what a cache says of a blob is not known to be true."""
+    from hashlib import sha256
+
+    return "r" + sha256(f"{diff_id} {digest}".encode()).hexdigest()[:47]
+
+
+def is_borrowed(layer_id: str) -> bool:
+    """Whether a layer's content, unless it is here, is had from a cache outside the store."""
+    return layer_id.startswith("r")
+
+
 class ImageSource:
     """Resolves and fetches images.  ``client`` is made on first use, so that a build whose bases are
     known never imports the network."""
@@ -43,6 +57,11 @@ class ImageSource:
         self.content = content
         self.index = index
         self.client = client
+        # How to fetch a layer from a cache: (where it was found, descriptor, write).
+        self.from_cache: (
+            Callable[[dict[str, Any], Descriptor, Callable[[bytes | memoryview], object]], None] | None
+        ) = None
+        self.borrowed: dict[str, str] = {}  # blob digest -> layer, of what this process was told of
 
     def resolve(self, name: str, platform: Platform, *, pull: str = "", strict: bool = True) -> ResolvedImage:
         """Pin ``name`` for ``platform``.
@@ -179,6 +198,12 @@ class ImageSource:
         raw = self.index.get("pull", layer_id)
         return json.loads(raw) if raw else None
 
+    def mark_checked(self, layer_id: str) -> None:
+        """Remember that a borrowed layer's blob is what it was said to be."""
+        info = self.pull_info(layer_id)
+        if info is not None:
+            self.index.put("pull", layer_id, json.dumps({**info, "checked": True}).encode())
+
     def fetch_layer(self, layer_id: str, progress: Callable[[str, int, int], None] | None = None) -> str:
         """Bring a pulled layer's blob into the content store; gives its digest."""
         from ..oci import reference
@@ -200,7 +225,10 @@ class ImageSource:
                     if progress is not None:
                         progress(digest, done, desc.size)
 
-                self.client().fetch_blob(reference.parse(info["ref"]), desc, write)
+                if "cache" in info and self.from_cache is not None:
+                    self.from_cache(info["cache"], desc, write)
+                else:
+                    self.client().fetch_blob(reference.parse(info["ref"]), desc, write)
         return digest
 
 

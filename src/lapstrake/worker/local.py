@@ -13,7 +13,8 @@ from ..errors import BuildError, Cancelled
 from ..events import LogChunk, Progress, Warned
 from ..graph.ops import CopyOp, ExecOp, MkdirOp, SourceOp
 from ..graph.vertex import Vertex
-from ..solver.ports import Record
+from ..solver.ports import LostLayer, Record
+from ..source.image import is_borrowed
 from ..tree import FILE
 
 TYPE_CHECKING = False
@@ -197,7 +198,44 @@ class LocalWorker:
                     materialize(entries, active.upper)
                     store.commit(active, layer)
                 return store.dir(layer)
-            return store.ensure_dir(layer, self._fetch if self.p.images.pull_info(layer) else None)
+            try:
+                return store.ensure_dir(layer, self._fetch if self.p.images.pull_info(layer) else None)
+            except Cancelled:
+                raise
+            except BuildError as e:
+                if is_borrowed(layer):
+                    raise LostLayer(layer, e.message) from e
+                raise
+
+    def fetch(self, layer: str) -> None:
+        """Bring a layer's blob in.  Raises LostLayer when a cache can't give what it promised."""
+        with self.lock_for(f"blob {layer}"):
+            try:
+                self.p.images.fetch_layer(layer)
+                if is_borrowed(layer):
+                    self._verify(layer)
+            except Cancelled:
+                raise
+            except BuildError as e:
+                if is_borrowed(layer):
+                    raise LostLayer(layer, e.message) from e
+                raise
+
+    def _verify(self, layer: str) -> None:
+        """A cache said which tar the blob holds: an image must not repeat that unchecked."""
+        from ..errors import StoreError
+        from ..layer.compress import HashingReader, decompressor
+
+        source = self.p.images.pull_info(layer) or {}
+        if source.get("checked"):
+            return
+        with self.p.content.open(str(source["digest"])) as f:
+            reader = HashingReader(decompressor(f, str(source["mediaType"]), limit=1 << 40))
+            while reader.read(1 << 20):
+                pass
+        if reader.digest != source["diff_id"]:
+            raise StoreError(f"the layer's content has diffID {reader.digest}, expected {source['diff_id']}")
+        self.p.images.mark_checked(layer)
 
     def _fetch(self, info: LayerInfo) -> None:
         """Bring a pulled layer's blob in and say which it is."""
