@@ -33,11 +33,13 @@ class Engine:
         from ..store.index import Index
         from ..store.layers import LayerStore
         from ..store.lease import Lease
+        from .recover import recover
 
         self.settings = settings
         self.root = settings.root
         _make_root(self.root)
         check_store(self.root)
+        recover(self.root)
         self.lease = Lease(self.root)
         self.content = ContentStore(self.root, lease=self.lease)
         self.index = Index(self.root)

@@ -134,11 +134,11 @@ class _Check:
         """What is wrong with a layer's directory; empty when nothing is, or nothing can be known."""
         path = self.layers.dir(name)
         if info is None or info.diff_id is None:
-            self._diff_id(path)  # readable at least
+            diff_id_of(path)  # readable at least
             self.unverified += 1
             return ""
         if not name.startswith("p"):
-            found = self._diff_id(path)
+            found = diff_id_of(path)
             return "" if found == info.diff_id else f"its files make diffID {found}, not {info.diff_id}"
         blob = next((b for b in info.blobs if self.content.has(b.digest)), None)
         if blob is None:
@@ -149,19 +149,8 @@ class _Check:
                 from ..layer.unpack import unpack
 
                 unpack(f, blob.media_type, active.upper, info.diff_id)
-            same = self._diff_id(active.upper) == self._diff_id(path)
+            same = diff_id_of(active.upper) == diff_id_of(path)
         return "" if same else "its files differ from the blob it was extracted from"
-
-    @staticmethod
-    def _diff_id(path: str) -> str:
-        from hashlib import sha256
-
-        from ..layer.diff import changes
-        from ..layer.tar import write
-
-        found = sha256()
-        write(changes(path), found.update)
-        return f"sha256:{found.hexdigest()}"
 
     # -- images ----------------------------------------------------------------------------
 
@@ -208,6 +197,18 @@ class _Check:
             self._found("leftover", path, "a lease nobody holds", lambda: sweep_leases(self.root))
         for path in probes(self.root) if os.path.isdir(self.root) else []:
             self._found("leftover", path, "a test of overlayfs", lambda: sweep_probes(self.root))
+
+
+def diff_id_of(path: str) -> str:
+    """What a layer directory's files make; reads them all."""
+    from hashlib import sha256
+
+    from ..layer.diff import changes
+    from ..layer.tar import write
+
+    found = sha256()
+    write(changes(path), found.update)
+    return f"sha256:{found.hexdigest()}"
 
 
 def _names(path: str) -> list[str]:

@@ -142,6 +142,7 @@ class Packer:
         pulled = self._pulled(group)
         if pulled is not None and not self._recompressed(pulled["mediaType"]):
             desc = Descriptor(pulled["mediaType"], pulled["digest"], int(pulled["size"]))
+            self.worker.p.content.has(desc.digest, desc.size)  # a copy cut short goes: it is fetched anew
             return Blob(str(pulled["diff_id"]), desc, str(pulled["ref"]))
         info = self.worker.p.layers.info(self._name(group, pulled))
         if info is None or not info.diff_id:
@@ -151,7 +152,7 @@ class Packer:
             if (
                 blob.compression == form.compression
                 and blob.level == form.level
-                and self.worker.p.content.has(blob.digest)
+                and self.worker.p.content.has(blob.digest, blob.size)
             ):
                 return Blob(
                     info.diff_id, Descriptor(blob.media_type, blob.digest, blob.size, None, blob.annotations)
@@ -179,7 +180,7 @@ class Packer:
         info = worker.p.layers.info(name.removesuffix("-e"))
         if info is not None and info.diff_id:
             for blob in info.blobs:
-                if worker.p.content.has(blob.digest):
+                if worker.p.content.has(blob.digest, blob.size):
                     self._from_blob(name, blob.digest, info.diff_id)
                     return
         from ..layer.compress import pack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..errors import BuildError, ResolveError
+from ..errors import BuildError, ResolveError, StoreError
 from ..oci.descriptor import INDEXES
 from ..oci.platform import Platform, host_platform
 from ..values import Value
@@ -139,7 +139,10 @@ class ImageSource:
 
     def _manifest(self, full: str, digest: str, media_type: str) -> tuple[bytes, str]:
         if self.content.has(digest):
-            return self.content.read(digest), media_type
+            try:
+                return self.content.read(digest), media_type
+            except StoreError:
+                pass  # damaged, and removed: it is fetched anew
         from ..oci import reference
 
         ref = reference.parse(full).with_digest(digest)
@@ -186,6 +189,11 @@ class ImageSource:
         return ResolvedImage(pinned, config, tuple(ids), digest, network)
 
     def _blob(self, ref: object, desc: Any) -> bytes:
+        if self.content.has(desc.digest):
+            try:
+                return self.content.read(desc.digest, 64 << 20)
+            except StoreError:
+                pass  # damaged, and removed: it is fetched anew
         if not self.content.has(desc.digest):
             if desc.size > 64 << 20:
                 raise ResolveError(f"image config of {desc.size} bytes refused")
@@ -213,7 +221,7 @@ class ImageSource:
         if info is None:
             raise BuildError(f"layer {layer_id} has no source", hint="run the build again with --pull")
         digest = str(info["digest"])
-        if not self.content.has(digest):
+        if not self.content.has(digest, int(info["size"])):
             desc = Descriptor(info["mediaType"], digest, int(info["size"]))
             done = 0
             with self.content.writer(digest, desc.size) as out:

@@ -146,11 +146,19 @@ class ContentStore:
         algorithm, value = split_digest(digest)
         return f"{self.root}/blobs/{algorithm}/{value}"
 
-    def has(self, digest: str) -> bool:
-        """Whether the blob is here."""
+    def has(self, digest: str, size: int | None = None) -> bool:
+        """Whether the blob is here.  One that is not ``size`` bytes long is damaged: it is removed."""
         path = self.path(digest)
         self.keep(digest)
-        return os.path.exists(path)
+        if size is None:
+            return os.path.exists(path)
+        try:
+            if os.stat(path).st_size == size:
+                return True
+        except FileNotFoundError:
+            return False
+        self.delete(digest)
+        return False
 
     def size(self, digest: str) -> int:
         """Its size.  Raises StoreError when it is not here."""

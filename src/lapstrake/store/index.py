@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from binascii import crc32
 
 from ..errors import StoreError
 
@@ -19,13 +20,24 @@ if TYPE_CHECKING:
 
     R = TypeVar("R")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS kv(ns TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY(ns, key));
 CREATE TABLE IF NOT EXISTS records(id TEXT PRIMARY KEY, value BLOB NOT NULL, created REAL NOT NULL, last_used REAL NOT NULL, hits INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS cachekeys(key TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS cachekeys_record ON cachekeys(record);
 """
+
+
+def seal(value: bytes) -> bytes:
+    """A value with its checksum: SQLite checks its pages' shape, not what the disk made of their bytes."""
+    return value + crc32(value).to_bytes(4, "big")
+
+
+def unseal(sealed: bytes) -> bytes | None:
+    """The value, or None when it is damaged."""
+    value = bytes(sealed[:-4])
+    return value if crc32(value).to_bytes(4, "big") == sealed[-4:] else None
 
 
 def loads(data: bytes) -> Any:
@@ -61,7 +73,7 @@ class Index:
         row = self._query(
             lambda db: db.execute("SELECT value FROM kv WHERE ns=? AND key=?", (ns, key)).fetchone()
         )
-        return None if row is None else bytes(row[0])
+        return None if row is None else unseal(row[0])
 
     def put(self, ns: str, key: str, value: bytes) -> None:
         """Set a value."""
@@ -69,7 +81,7 @@ class Index:
 
     def put_many(self, ns: str, items: Iterable[tuple[str, bytes]]) -> None:
         """Set many values in one transaction."""
-        rows = [(ns, k, v) for k, v in items]
+        rows = [(ns, k, seal(v)) for k, v in items]
         self._write(
             lambda db: db.executemany("INSERT OR REPLACE INTO kv(ns, key, value) VALUES(?,?,?)", rows)
         )
@@ -79,11 +91,11 @@ class Index:
 
         def work(db: sqlite3.Connection) -> bytes | None:
             row = db.execute("SELECT value FROM kv WHERE ns=? AND key=?", (ns, key)).fetchone()
-            new = change(None if row is None else bytes(row[0]))
+            new = change(None if row is None else unseal(row[0]))
             if new is None:
                 db.execute("DELETE FROM kv WHERE ns=? AND key=?", (ns, key))
             else:
-                db.execute("INSERT OR REPLACE INTO kv(ns, key, value) VALUES(?,?,?)", (ns, key, new))
+                db.execute("INSERT OR REPLACE INTO kv(ns, key, value) VALUES(?,?,?)", (ns, key, seal(new)))
             return new
 
         return self._write(work)
@@ -92,12 +104,18 @@ class Index:
         """Forget a value."""
         self._write(lambda db: db.execute("DELETE FROM kv WHERE ns=? AND key=?", (ns, key)))
 
+    def delete_range(self, ns: str, low: str, high: str) -> None:
+        """Forget the keys from ``low`` up to but not ``high``; writes nothing when there are none."""
+        where, keys = "FROM kv WHERE ns=? AND key>=? AND key<?", (ns, low, high)
+        if self._query(lambda db: db.execute(f"SELECT 1 {where} LIMIT 1", keys).fetchone()) is not None:
+            self._write(lambda db: db.execute(f"DELETE {where}", keys))
+
     def items(self, ns: str) -> list[tuple[str, bytes]]:
         """All (key, value) of a namespace, by key."""
         rows = self._query(
             lambda db: db.execute("SELECT key, value FROM kv WHERE ns=? ORDER BY key", (ns,)).fetchall()
         )
-        return [(k, bytes(v)) for k, v in rows or ()]
+        return [(k, v) for k, sealed in rows or () if (v := unseal(sealed)) is not None]
 
     # -- cache records ---------------------------------------------------------------------
 
@@ -105,14 +123,18 @@ class Index:
         """The record a cache key leads to: (id, value)."""
         sql = "SELECT r.id, r.value FROM cachekeys k JOIN records r ON r.id = k.record WHERE k.key=?"
         row = self._query(lambda db: db.execute(sql, (key,)).fetchone())
-        return None if row is None else (row[0], loads(row[1]))
+        if row is None:
+            return None
+        value = unseal(row[1])
+        return None if value is None else (row[0], loads(value))
 
     def record(self, record_id: str) -> dict[str, Any] | None:
         """A record by its id."""
         row = self._query(
             lambda db: db.execute("SELECT value FROM records WHERE id=?", (record_id,)).fetchone()
         )
-        return None if row is None else loads(row[0])
+        value = None if row is None else unseal(row[0])
+        return None if value is None else loads(value)
 
     def records(self) -> list[tuple[str, dict[str, Any], float, float, int]]:
         """All records, oldest first: (id, value, created, last_used, hits)."""
@@ -121,7 +143,7 @@ class Index:
                 "SELECT id, value, created, last_used, hits FROM records ORDER BY created, id"
             ).fetchall()
         )
-        return [(r[0], loads(r[1]), r[2], r[3], r[4]) for r in rows or ()]
+        return [(r[0], loads(v), r[2], r[3], r[4]) for r in rows or () if (v := unseal(r[1])) is not None]
 
     def keys_of(self, record_id: str) -> list[str]:
         """The cache keys that lead to a record."""
@@ -136,7 +158,7 @@ class Index:
         """Store a record and lead ``keys`` to it, in one transaction."""
         import time
 
-        data, now, rows = dumps(value), time.time(), [(k, record_id) for k in keys]
+        data, now, rows = seal(dumps(value)), time.time(), [(k, record_id) for k in keys]
 
         def work(db: sqlite3.Connection) -> None:
             db.execute(
@@ -195,7 +217,17 @@ class Index:
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with the file."""
         rows = self._query(lambda db: db.execute("PRAGMA integrity_check(10)").fetchall())
-        return [r[0] for r in rows or () if r[0] != "ok"]
+        wrong = [r[0] for r in rows or () if r[0] != "ok"]
+        if not wrong:
+            for table in ("kv", "records"):
+                bad = sum(unseal(v) is None for v in self._values(table))
+                if bad:
+                    wrong.append(f"{bad} values of {table} are damaged")
+        return wrong
+
+    def _values(self, table: str) -> list[bytes]:
+        rows = self._query(lambda db: db.execute(f"SELECT value FROM {table}").fetchall())
+        return [r[0] for r in rows or ()]
 
     def set_aside(self, why: object = "asked for") -> None:
         """Begin a new file; the old one stays beside it until the next one, or a prune."""
@@ -296,7 +328,14 @@ def _create(db: sqlite3.Connection) -> None:
     for attempt in range(200):
         try:
             db.execute("PRAGMA journal_mode=WAL")
-            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+            db.execute("BEGIN IMMEDIATE")
+            if db.execute("PRAGMA user_version").fetchone()[0] not in (0, SCHEMA_VERSION):
+                for table in ("kv", "records", "cachekeys"):  # an older version's: a cache, so begun anew
+                    db.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in _SCHEMA.strip().split("\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            db.execute("COMMIT")
             return
         except sqlite3.OperationalError as e:
             if "locked" not in str(e) or attempt == 199:

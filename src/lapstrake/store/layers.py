@@ -219,23 +219,40 @@ class LayerStore:
         with self.locks.hold(f"layer-{layer_id}"):
             if os.path.isdir(path):
                 return path
-            info = self.info(layer_id) or LayerInfo(layer_id)
+            if not self._extract(layer_id, fetch):
+                self._extract(layer_id, fetch, again=False)
+        return path
+
+    def _extract(
+        self, layer_id: str, fetch: Callable[[LayerInfo], None] | None, *, again: bool = True
+    ) -> bool:
+        """Extract a layer's blob.  False: the blob was damaged on disk and removed, so fetch it ``again``."""
+        info = self.info(layer_id) or LayerInfo(layer_id)
+        blob = self._present(info)
+        if blob is None and fetch is not None:
+            fetch(info)
+            info = self.info(layer_id) or info
             blob = self._present(info)
-            if blob is None and fetch is not None:
-                fetch(info)
-                info = self.info(layer_id) or info
-                blob = self._present(info)
-            if blob is None:
-                raise StoreError(f"layer {layer_id} is neither in the store nor to be had from its sources")
-            if self._unpack is None:
-                raise StoreError(f"layer {layer_id} has no directory, and this store cannot extract")
-            with self.new_active() as active:
+        if blob is None:
+            raise StoreError(
+                f"layer {layer_id} is neither in the store nor to be had from its sources",
+                hint="run the build again: the step that makes it will run",
+            )
+        if self._unpack is None:
+            raise StoreError(f"layer {layer_id} has no directory, and this store cannot extract")
+        with self.new_active() as active:
+            try:
                 with self.content.open(blob.digest) as f:
                     diff_id = self._unpack(f, blob.media_type, active.upper, info.diff_id)
-                if info.diff_id is None:
-                    self.update(layer_id, lambda i: replace(i, diff_id=diff_id))
-                self.commit(active, layer_id)
-        return path
+            except StoreError:
+                if not again or self.content.verify(blob.digest):
+                    raise
+                self.content.delete(blob.digest)
+                return False
+            if info.diff_id is None:
+                self.update(layer_id, lambda i: replace(i, diff_id=diff_id))
+            self.commit(active, layer_id)
+        return True
 
     # -- what is known ---------------------------------------------------------------------
 
@@ -259,6 +276,12 @@ class LayerStore:
 
         self.index.update(NAMESPACE, layer_id, apply)
         return new[-1]
+
+    def renew(self, layer_id: str) -> None:
+        """The step that makes the layer ran again: what was known of it, and of its variants
+        (``<id>-…``), is about other bytes.  A directory that is there stays what it is."""
+        if not os.path.isdir(self.dir(layer_id)):
+            self.index.delete_range(NAMESPACE, layer_id, layer_id + ".")  # "." follows "-"
 
     def register_blob(
         self, layer_id: str, diff_id: str | None, blob: LayerBlob, sources: Iterable[dict[str, Any]] = ()
@@ -348,7 +371,7 @@ class LayerStore:
 
     def _present(self, info: LayerInfo) -> LayerBlob | None:
         for blob in info.blobs:
-            if self.content.has(blob.digest):
+            if self.content.has(blob.digest, blob.size):
                 return blob
         return None
 

@@ -261,7 +261,7 @@ class LocalWorker:
         if layer in self.pending or store.has_dir(layer):
             return True
         info = store.info(layer)
-        if info is not None and any(self.p.content.has(b.digest) for b in info.blobs):
+        if info is not None and any(self.p.content.has(b.digest, b.size) for b in info.blobs):
             return True
         return self.p.images.pull_info(layer) is not None
 

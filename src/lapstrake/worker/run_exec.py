@@ -62,6 +62,7 @@ def run_exec(
         upper = snapshotter.finish(active, rootfs)
         layer = key[:48]
         worker.sizes[layer] = tree_bytes(upper)
+        store.renew(layer)
         store.commit(upper, layer)
         return layer
     finally:

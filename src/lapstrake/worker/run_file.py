@@ -81,6 +81,7 @@ def run_copy(
 
             dest = EntriesTree(done[-1], dest)
     layer = key[:48]
+    worker.p.layers.renew(layer)
     worker.pending[layer] = done[0] if len(done) == 1 else merge_entries(done)
     if any(not _is_context(worker, source) for source in sources):
         worker.ensure_dir(layer)
@@ -103,6 +104,7 @@ def run_mkdir(worker: LocalWorker, op: MkdirOp, key: str, base: tuple[str, ...])
         account = lookup(view, op.user)
         uid, gid = account.uid, account.gid
     layer = key[:48]
+    worker.p.layers.renew(layer)
     worker.pending[layer] = mkdir_entries(view, op.path, 0o755, uid, gid, worker.now_ns())
     return layer
 
