@@ -57,24 +57,29 @@ def outline(
     names = {pair.name for s in chain for i in s.instructions if isinstance(i, ins.Arg) for pair in i.args}
     text = " ".join(f"{s.base.image} {s.base.platform}" for s in chain)
     args: dict[str, OutlineArg] = {}
+    shown = _Values(dockerfile, given)
     for arg in reversed(dockerfile.global_args):
         for pair in reversed(arg.args):
             if pair.name in names or "$" + pair.name in text or "${" + pair.name in text:
                 args[pair.name] = OutlineArg(
-                    pair.name, given.get(pair.name, pair.default or ""), pair.description, arg.span
+                    pair.name, shown.globals.get(pair.name, ""), pair.description, arg.span
                 )
                 text += " " + (pair.default or "")
     args = dict(reversed(args.items()))
     mounts: dict[str, dict[str, bool]] = {"secret": {}, "ssh": {}}
+    stages_env: dict[str, dict[str, str]] = {}
     for stage in chain:
+        known = dict(stages_env.get(stage.base.image, {}))
+        stages_env[stage.name] = known
         for instruction in stage.instructions:
-            if isinstance(instruction, ins.Arg):
+            if isinstance(instruction, ins.Env):
+                known.update({k: shown.expand(v, known) for k, v in instruction.pairs})
+            elif isinstance(instruction, ins.Arg):
                 for pair in instruction.args:
                     old = args.get(pair.name)
+                    value = shown.of(pair, known)
+                    known[pair.name] = value
                     if old is None or (not old.description and pair.description):
-                        value = given.get(
-                            pair.name, pair.default if pair.default is not None else old.value if old else ""
-                        )
                         args[pair.name] = OutlineArg(pair.name, value, pair.description, instruction.span)
             elif isinstance(instruction, ins.Run):
                 _mounts(instruction, mounts)
@@ -85,6 +90,37 @@ def outline(
         tuple(mounts["secret"].items()),
         tuple(mounts["ssh"].items()),
     )
+
+
+class _Values:
+    """The values arguments have: given, else their expanded defaults."""
+
+    def __init__(self, dockerfile: ins.Dockerfile, given: Mapping[str, str]) -> None:
+        from .lint import platform_args
+
+        self.escape = dockerfile.escape
+        self.given = given
+        self.globals: dict[str, str] = platform_args(dockerfile)
+        for arg in dockerfile.global_args:
+            for pair in arg.args:
+                self.globals[pair.name] = self.of(pair, self.globals)
+
+    def of(self, pair: ins.ArgPair, known: Mapping[str, str]) -> str:
+        """One argument's value where it is declared."""
+        if pair.name in self.given:
+            return self.given[pair.name]
+        if pair.default is not None:
+            return self.expand(pair.default, known)
+        return self.globals.get(pair.name, "")
+
+    def expand(self, word: str, known: Mapping[str, str]) -> str:
+        """Expanded; as it is where that fails."""
+        from .expand import expand
+
+        try:
+            return expand(word, known, self.escape)
+        except BuildError:
+            return word
 
 
 def _mounts(run: ins.Run, found: dict[str, dict[str, bool]]) -> None:

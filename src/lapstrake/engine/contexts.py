@@ -51,7 +51,7 @@ def open_inputs(engine: Engine, request: BuildRequest) -> Inputs:
     trees: dict[str, Tree] = {}
     # A git or HTTP context is taken as it is: ignore files count for local directories only (§13).
     local = root is not None and os.path.isdir(context)
-    rules, rules_name = _ignore_rules(root, where) if local else (None, "")
+    rules, rules_name = ignore_rules(root, where) if local else (None, "")
     trees["context"] = _local_tree(engine, root, rules, rules_name)
     named: dict[str, tuple[str, str]] = {}
     for key, value in request.named_contexts:
@@ -171,10 +171,7 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
     base = root or os.getcwd()
     if root is not None and not os.path.isdir(request.context) and not (given and os.path.isabs(given)):
         return *_fetched_dockerfile(root, given or "Dockerfile"), ""
-    path = os.path.abspath(given) if given else os.path.join(base, "Dockerfile")
-    if not os.path.exists(path) and os.path.basename(path) == "Dockerfile":
-        lower = os.path.join(os.path.dirname(path), "dockerfile")
-        path = lower if os.path.exists(lower) else path
+    path = find_dockerfile(base, given or "")
     name = given or os.path.basename(path)
     try:
         with open(path, "rb") as f:
@@ -188,6 +185,15 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
         raise DockerfileError(
             f"failed to read dockerfile: open {os.path.basename(path)}: {(exc.strerror or '').lower()}"
         ) from exc
+
+
+def find_dockerfile(base: str, given: str) -> str:
+    """The Dockerfile's path on disk: ``given`` from the current directory, else in ``base`` (spec §0)."""
+    path = os.path.abspath(given) if given else os.path.join(base, "Dockerfile")
+    if not os.path.exists(path) and os.path.basename(path) == "Dockerfile":
+        lower = os.path.join(os.path.dirname(path), "dockerfile")
+        path = lower if os.path.exists(lower) else path
+    return path
 
 
 def _fetched_dockerfile(root: str, name: str) -> tuple[bytes, str]:
@@ -221,7 +227,7 @@ def _dockerfile_hint(base: str) -> str | None:
     return f"there is {near[0]}: pass -f {near[0]}" if near else "pass -f FILE to name the Dockerfile"
 
 
-def _ignore_rules(root: str | None, dockerfile: str) -> tuple[IgnoreRules | None, str]:
+def ignore_rules(root: str | None, dockerfile: str) -> tuple[IgnoreRules | None, str]:
     """The rules for a local directory and the name of their file."""
     candidates = [dockerfile + ".dockerignore"] if dockerfile else []
     if root is not None:
@@ -287,7 +293,7 @@ def _named(engine: Engine, name: str, value: str, trees: dict[str, Tree]) -> tup
     except BuildError as exc:
         raise UsageError(f"failed to get build context {name}: {exc.message}", hint=exc.hint) from exc
     root = os.path.abspath(value)
-    trees[name] = _local_tree(engine, root, *_ignore_rules(root, ""))
+    trees[name] = _local_tree(engine, root, *ignore_rules(root, ""))
     return "local", name
 
 

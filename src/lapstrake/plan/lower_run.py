@@ -329,7 +329,7 @@ class Lowering:
             platform=s.platform, mounts=tuple(mounts), network=network, security=security,
             hostname=self.planner.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or "buildkitsandbox",
             extra_hosts=tuple(tuple(x) for x in req.add_hosts), ulimits=tuple(req.ulimits), shm_size=req.shm_size or 0,  # type: ignore[misc]
-            cgroup_parent=req.cgroup_parent or "", devices=item.devices, resources=tuple(req.resources), proxy_env=tuple(proxies),
+            cgroup_parent=req.cgroup_parent or "", devices=self._devices(item), resources=tuple(req.resources), proxy_env=tuple(proxies),
             arg_names=tuple(n for n in s.args if n in s.env),
         )  # fmt: skip
         label = self.label(prefix, item.original or "RUN " + shown_cmd)
@@ -338,6 +338,24 @@ class Lowering:
         declared = [f"{k}={s.env.get(k, '')}" for k in s.args]
         head = f"RUN |{len(declared)} {' '.join(declared)} " if declared else "RUN "
         s.image.history(f"{head}{' '.join(args)} # buildkit", layer=True)
+
+    def _devices(self, item: ins.Run) -> tuple[str, ...]:
+        """The devices the user granted; one that is required and not granted is an error."""
+        from ..dockerfile.runflags import parse_device
+
+        granted = self.request.allow
+        out = []
+        for text in item.devices:
+            device = parse_device(text)
+            if "device" in granted or f"device={device.name}" in granted:
+                out.append(text)
+            elif device.required:
+                raise DockerfileError(
+                    f"device {device.name} is not allowed",
+                    span=item.span,
+                    hint="pass --allow device to grant it",
+                )
+        return tuple(out)
 
     def _entitled(self, needed: bool, name: str, item: ins.Instruction) -> None:
         if needed and name not in self.request.allow:

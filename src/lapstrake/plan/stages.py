@@ -19,8 +19,6 @@ def find_target(df: Dockerfile, target: str) -> Stage:
     for stage in reversed(df.stages):
         if stage.name == target.lower():
             return stage
-    if target.isdigit() and int(target) < len(df.stages):
-        return df.stages[int(target)]
     raise DockerfileError(
         f'target stage "{target}" could not be found{did_you_mean(target, [s.name for s in df.stages if s.name])}'
     )

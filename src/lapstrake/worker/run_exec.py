@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..sandbox.spec import Cancel
     from .cache_mounts import Releasable
+    from .cdi import Edits
     from .local import LocalWorker
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -38,12 +39,15 @@ def run_exec(
         snapshotter = worker.p.snapshotter()
         rootfs = snapshotter.prepare(lowers, active)
         owner = (account.uid, account.gid)
+        devices = cdi_edits(op)
         mounts, extra_env = _mounts(worker, op, inputs, _CacheMounts(owner, held, cancel))
+        mounts += devices.mounts
+        extra_env += devices.env
         spec = ProcessSpec(
             rootfs=rootfs, args=op.args, env=_environment(op, account, extra_env), cwd=op.cwd, uid=account.uid, gid=account.gid,
             groups=account.groups, mounts=(*_etc_mounts(op), *mounts), hostname=op.hostname, network=op.network,
             insecure=op.security == "insecure", arch=op.platform.arch if op.platform.os == "linux" else "", ulimits=op.ulimits,
-            shm_size=op.shm_size or 64 << 20, cgroup_parent=op.cgroup_parent, resources=op.resources, devices=op.devices,
+            shm_size=op.shm_size or 64 << 20, cgroup_parent=op.cgroup_parent, resources=op.resources, devices=devices.nodes,
         )  # fmt: skip
         tail = _Tail()
 
@@ -69,6 +73,13 @@ def run_exec(
         for lock in reversed(held):
             lock.release()
         active.close()
+
+
+def cdi_edits(op: ExecOp) -> Edits:
+    """What the step's devices add; nothing, and nothing imported, without any."""
+    from . import cdi
+
+    return cdi.resolve(op.devices) if op.devices else cdi.Edits()
 
 
 def _failure(op: ExecOp, vertex: Vertex, status: int, *, oom: bool, tail: tuple[str, ...]) -> ExecError:
@@ -171,7 +182,7 @@ def _mounts(
         elif m.kind == "secret":
             _secret(worker, m, mounts, env)
         elif m.kind == "ssh":
-            _ssh(worker, m, mounts, env)
+            _ssh(worker, m, mounts, env, caches.held)
     return mounts, env
 
 
@@ -242,7 +253,9 @@ def _secret(worker: LocalWorker, m: ExecMount, mounts: list[Mount], env: list[st
         )
 
 
-def _ssh(worker: LocalWorker, m: ExecMount, mounts: list[Mount], env: list[str]) -> None:
+def _ssh(
+    worker: LocalWorker, m: ExecMount, mounts: list[Mount], env: list[str], held: list[Releasable]
+) -> None:
     socket = worker.p.ssh.socket(m.id) if worker.p.ssh is not None else None
     if socket is None:
         if m.required:
@@ -250,6 +263,10 @@ def _ssh(worker: LocalWorker, m: ExecMount, mounts: list[Mount], env: list[str])
         return
     n = sum(e.startswith("SSH_AUTH_SOCK=") for e in env)
     target = m.target or f"/run/buildkit/ssh_agent.{n}"
-    mounts.append(Mount(target, "bind", source=socket))
+    from .agent import AgentProxy
+
+    proxy = AgentProxy(socket, m.mode if m.mode is not None else 0o600, m.uid, m.gid)
+    held.append(proxy)
+    mounts.append(Mount(target, "bind", source=proxy.path))
     if n == 0:
         env.append(f"SSH_AUTH_SOCK={target}")
