@@ -139,7 +139,7 @@ class RemoteBlobs:
         if self.has(digest):
             return
         desc, ref = self._find(digest)
-        with self._tools.content.writer(desc.digest, desc.size) as out:
+        with self._tools.content.writer(desc.digest, desc.size, verified=True) as out:
             self._tools.client(ref.registry, False).fetch_blob(ref, desc, out.write)
 
     def open(self, digest: str) -> BinaryIO:
@@ -161,7 +161,9 @@ def resolve(tools: Tools, name: str) -> Source:
     try:
         raw, media_type, digest = tools.client(ref.registry, False).get_manifest(ref)
         return Source(ref, Descriptor(media_type, digest, len(raw)), raw)
-    except ResolveError:
+    except ResolveError as err:
+        if err.status not in (0, 404):
+            raise  # it answered, and the answer counts
         local = tools.index.get("image", ref.full) if tools.index is not None else None
         if local is None:
             raise
@@ -216,7 +218,7 @@ def create(
     if not options.dry_run:
         from .export.registry import start_pushes, targets_of
 
-        for item in start_pushes((desc,), blobs, targets_of(names), tools.client):
+        for item in start_pushes((desc,), blobs, targets_of(names), tools.client, index=tools.index):
             item.finish()
     return Created(desc, raw, names)
 

@@ -118,8 +118,10 @@ def registries_of_build(args: Parsed) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def access_of(args: Parsed, registries: Sequence[str]) -> RegistryAccess:
-    """The flags as a value.  ``registries``: those the command line names; ``--creds`` without one is theirs."""
+def access_of(args: Parsed, registries: Sequence[str], *, new_file: bool = False) -> RegistryAccess:
+    """The flags as a value.  ``registries``: those the command line names; ``--creds`` without one is theirs.
+
+    ``new_file``: the authfile may not be there yet."""
     import os
 
     from ..config import RegistryAccess
@@ -141,7 +143,7 @@ def access_of(args: Parsed, registries: Sequence[str]) -> RegistryAccess:
             )
         creds += [(name, user, password) for name in names]
     authfile, cert_dir = args.text("authfile"), args.text("cert-dir")
-    if authfile and not os.path.isfile(authfile):
+    if authfile and not new_file and not os.path.isfile(authfile):
         raise UsageError(f"--authfile {authfile}: no such file")
     if cert_dir and not os.path.isdir(cert_dir):
         raise UsageError(f"--cert-dir {cert_dir}: no such directory")

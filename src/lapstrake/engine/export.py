@@ -299,7 +299,7 @@ class Export:
         if layer is not None:
             self.worker.fetch(layer)
             return
-        with self.engine.content.writer(desc.digest, desc.size) as out:
+        with self.engine.content.writer(desc.digest, desc.size, verified=True) as out:
             self.engine.client().fetch_blob(reference.parse(repo), desc, out.write)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ..errors import BuildError, ExportError
+from ..errors import EXIT_DENIED, BuildError, Cancelled, ExportError, PushError, ResolveError
 from ..oci.descriptor import INDEXES, MANIFESTS, Descriptor
 from ..values import Value, replace
 from .base import ResultBlobs, walk
 from .layout import metadata
 from .names import reference
+from .places import UNPUSHED, Places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
+_SMALL = 4096  # not worth remembering where it is
 PARALLEL = 4  # per registry, as the big registries tolerate
 
 
@@ -38,6 +40,11 @@ class Target(Value):
     registry: str
     repository: str
     tags: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Full names, one for each tag."""
+        return tuple(f"{self.registry}/{self.repository}:{tag}" for tag in self.tags)
 
 
 def targets_of(names: Sequence[str], *, by_digest: bool = False) -> tuple[Target, ...]:
@@ -73,6 +80,7 @@ class Push:
         client: PushClient,
         target: Target,
         known: Sequence[str] = (),
+        places: Places | None = None,
     ) -> None:
         from ..oci.reference import Reference
 
@@ -82,6 +90,7 @@ class Push:
         self._client = client
         self._target = target
         self._known = tuple(known)
+        self._places = places or Places()
         self._ref = Reference(target.registry, target.repository)
         self._raw = b""
         self.skipped = 0
@@ -100,6 +109,9 @@ class Push:
                     blobs.append(desc)
         blobs = list({d.digest: d for d in blobs}.values())
         self._name_errors(lambda: in_parallel(self._blob, blobs, PARALLEL))
+        self._places.remember(
+            self._target.registry, self._target.repository, [d.digest for d in blobs if d.size > _SMALL]
+        )
         for desc, raw in documents:
             if desc.digest == self._top.digest:
                 self._raw = raw
@@ -124,10 +136,13 @@ class Push:
         host, _, path = lazy.partition("/")
         if path and host == self._target.registry:
             sources.append(path)
-        for source in sources:
+        seen = self._places.repository(self._target.registry, desc.digest)
+        for source in dict.fromkeys([*sources, *([seen] if seen else [])]):
             if source != self._target.repository and self._client.mount_blob(self._ref, desc.digest, source):
                 self.mounted += 1
                 return
+        if seen:
+            self._places.forget(self._target.registry, desc.digest)
         self._blobs.need(desc.digest)
         if self._client.push_blob(self._ref, desc, lambda: self._blobs.open(desc.digest)):
             self.pushed += 1
@@ -139,9 +154,17 @@ class Push:
         try:
             do()
         except BuildError as e:
-            if e.message.startswith("failed to push"):
-                raise
-            raise ExportError(f"failed to push {name}: {e.message}", hint=e.hint) from e
+            raise _push_error(name, e) from e
+
+
+def _push_error(name: str, e: BuildError) -> BuildError:
+    """A registry's refusal as a PushError that names the image; anything else as it is, but named."""
+    if isinstance(e, Cancelled):
+        return e
+    text = e.message if e.message.startswith("failed to push") else f"failed to push {name}: {e.message}"
+    if isinstance(e, ResolveError):
+        return PushError(text, hint=e.hint, exit_code=EXIT_DENIED if e.exit_code == EXIT_DENIED else None)
+    return ExportError(text, hint=e.hint)
 
 
 def in_parallel(work: Callable[[Descriptor], None], items: Sequence[Descriptor], limit: int) -> None:
@@ -191,15 +214,20 @@ def start_pushes(
     targets: Sequence[Target],
     client: Callable[[str, bool], Any],
     insecure: bool = False,
+    index: Any = None,
 ) -> list[Push]:
-    """Upload to every target; later repositories of a registry mount from earlier ones."""
+    """Upload to every target; later repositories of a registry mount from earlier ones.
+
+    ``index``: the store's, where it is remembered which repository holds which blob.
+    """
     if tops[0].media_type not in INDEXES and tops[0].media_type not in MANIFESTS:
         raise ExportError(f"cannot push media type {tops[0].media_type}")
     done: dict[str, list[str]] = {}
     pushes = []
+    places = Places(index)
     for target in targets:
         known = done.setdefault(target.registry, [])
-        push = Push(tops, blobs, client(target.registry, insecure), target, known)
+        push = Push(tops, blobs, client(target.registry, insecure), target, known, places)
         push.upload()
         known.append(target.repository)
         pushes.append(push)
@@ -233,7 +261,7 @@ def check_access(names: Sequence[str], client: Callable[[str, bool], Any], insec
         try:
             client(target.registry, insecure).check_push(ref)
         except BuildError as e:
-            raise ExportError(f"failed to push {ref.name}: {e.message}", hint=e.hint) from e
+            raise _push_error(ref.name, e) from e
 
 
 class RegistryExporter:
@@ -252,18 +280,48 @@ class RegistryExporter:
     def prepare(self, result: BuiltResult) -> None:
         """Upload all but the top manifest."""
         self._result = result
-        blobs = ResultBlobs(result, self._env.content, self._env.fetch)
-        self._pushes = start_pushes(
-            (result.descriptor, *result.referrers), blobs, self._targets, self._client, self._options.insecure
-        )
+        env, options = self._env, self._options
+        blobs = ResultBlobs(result, env.content, env.fetch)
+        tops = (result.descriptor, *result.referrers)
+        with _Keeping(self, result):
+            self._pushes = start_pushes(tops, blobs, self._targets, self._client, options.insecure, env.index)
 
     def commit(self) -> dict[str, Any]:
         """Move the tags."""
         if self._result is None:
             raise ExportError("nothing was prepared")
-        for item in self._pushes:
-            item.finish()
+        with _Keeping(self, self._result):
+            for item in self._pushes:
+                item.finish()
         return metadata(self._result, self._options.names)
+
+    def keep(self, result: BuiltResult) -> bool:
+        """Note what could not be pushed, for ``lapstrake push``; whether that was possible."""
+        names = [n for t in self._targets for n in t.names]
+        if self._env.index is None or not names or result.referrers:
+            return False
+        from .store import StoredImage, save_documents
+
+        save_documents(result, self._env.content)
+        sources = {s for i in result.images for s in i.lazy_sources if not self._env.content.has(s[0])}
+        images = [StoredImage(n, result.descriptor, result.created, tuple(sorted(sources))) for n in names]
+        self._env.index.put_many(UNPUSHED, [(i.name, i.encode()) for i in images])
+        return True
 
     def abort(self) -> None:
         """Blobs already there stay; the registry's own collection removes them."""
+
+
+class _Keeping:
+    """When a registry does not take the result: keep it, and say how to go on."""
+
+    def __init__(self, exporter: RegistryExporter, result: BuiltResult) -> None:
+        self._exporter, self._result = exporter, result
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        if isinstance(error, PushError) and self._exporter.keep(self._result):
+            how = "the image is kept: `lapstrake push` with its name pushes it without building again"
+            error.hint = f"{error.hint}; {how}" if error.hint else how

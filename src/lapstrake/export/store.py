@@ -10,6 +10,7 @@ from ..values import Value
 from .base import ResultBlobs, walk
 from .layout import metadata
 from .names import reference
+from .places import UNPUSHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,8 +68,12 @@ def save_documents(result: BuiltResult, content: Any) -> None:
 
 
 def put_names(index: Any, images: Iterable[StoredImage]) -> None:
-    """Set names, all in one transaction."""
-    index.put_many(NAMESPACE, [(i.name, i.encode()) for i in images])
+    """Set names, all in one transaction; what could not be pushed under them before no longer counts."""
+    rows = [(i.name, i.encode()) for i in images]
+    index.put_many(NAMESPACE, rows)
+    for name, _ in rows:
+        if index.get(UNPUSHED, name) is not None:
+            index.delete(UNPUSHED, name)
 
 
 class ImageStore:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 HUB = "docker.io"
-_HUB_KEY = "https://index.docker.io/v1/"
+HUB_KEY = "https://index.docker.io/v1/"
 _HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _MAX_FILE = 1 << 20
 _HELPER_TIMEOUT = 60
@@ -181,7 +181,7 @@ class Auth:
         )
         for helper, member in ((by_name, "credHelpers"), (doc.get("credsStore"), "credsStore")):
             if isinstance(helper, str) and helper:
-                asked = (helper, _HUB_KEY if registry == HUB else registry)
+                asked = (helper, HUB_KEY if registry == HUB else registry)
                 if asked not in self._helped:
                     self._helped[asked] = self._ask_helper(*asked)
                 if (found := self._helped[asked]) is not None:

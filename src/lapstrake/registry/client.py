@@ -207,6 +207,13 @@ class Client:
         """Raise ResolveError when pushing is not allowed: starts an upload and cancels it."""
         self._uploads.check(self._origin(ref), ref)
 
+    def check_login(self, registry: str) -> None:
+        """Raise ResolveError unless the registry takes the credentials we have for it."""
+        host = self.config.hosts_for(registry, push=True)[-1]
+        with self._caller.call(host, Call("GET", "", ())) as response:
+            if response.status != 200:
+                raise failure_of(response, f"login to {registry} failed")
+
     def put_manifest(self, ref: Reference, raw: bytes, media_type: str) -> str:
         """Push a manifest under the tag, or under its digest when there is none.  Returns the digest."""
         host = self._origin(ref)

@@ -197,7 +197,7 @@ class ImageSource:
         if not self.content.has(desc.digest):
             if desc.size > 64 << 20:
                 raise ResolveError(f"image config of {desc.size} bytes refused")
-            with self.content.writer(desc.digest, desc.size) as out:
+            with self.content.writer(desc.digest, desc.size, verified=True) as out:
                 self.client().fetch_blob(ref, desc, out.write)  # type: ignore[arg-type]
         return self.content.read(desc.digest, 64 << 20)
 
@@ -224,7 +224,7 @@ class ImageSource:
         if not self.content.has(digest, int(info["size"])):
             desc = Descriptor(info["mediaType"], digest, int(info["size"]))
             done = 0
-            with self.content.writer(digest, desc.size) as out:
+            with self.content.writer(digest, desc.size, verified=True) as out:
 
                 def write(data: bytes | memoryview) -> None:
                     nonlocal done

@@ -24,7 +24,9 @@ FAULTS = ("500", "502", "503", "429", "reset", "lost-answer", "cut-request", "cu
 class FaultProxy:
     """Forwards to ``target``.  ``count``: how often each fault was injected; ``requests``: of all kinds."""
 
-    def __init__(self, target: str, *, share: float, seed: int = 1, faults: tuple[str, ...] = FAULTS) -> None:
+    def __init__(
+        self, target: str, *, share: float, seed: int = 1, faults: tuple[str, ...] = FAULTS, port: int = 0
+    ) -> None:
         self._target, self._share, self._faults = target, share, faults
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -49,7 +51,7 @@ class FaultProxy:
             def handle_error(self, *_: object) -> None:
                 return
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
 
