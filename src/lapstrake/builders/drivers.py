@@ -6,8 +6,6 @@ One builder may have both: the first node that claims a platform gets it.
 
 from __future__ import annotations
 
-import os
-
 from ..errors import UsageError
 from ..plan.request import NodeSpec
 from ..values import replace
@@ -44,11 +42,9 @@ def node_spec(node: Node) -> NodeSpec:
 
 
 def apply(settings: Settings, request: BuildRequest) -> tuple[Settings, BuildRequest]:
-    """What the chosen builder changes: its nodes, and the registry part of its configuration.
-
-    Costs one ``stat`` where nobody ever made a builder."""
+    """What the chosen builder changes: its nodes, and the registry part of its configuration."""
     name = request.builder or settings.builder
-    if name == DEFAULT or (not name and not os.path.exists(os.path.join(settings.builders_dir, "current"))):
+    if name == DEFAULT:
         return settings, request
     builder = BuilderStore(settings.builders_dir).get(name)
     config = next((n.config for n in builder.nodes if n.config and not is_remote(n.endpoint)), "")

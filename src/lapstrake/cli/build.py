@@ -414,11 +414,13 @@ def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -
         from .calls import show_call
 
         return show_call(request, settings, sys.stdout)
-    from ..builders.drivers import apply
     from ..engine.build import run_build
     from ..solver.cancel import CancelToken
 
-    settings, request = apply(settings, request)
+    if request.builder or settings.builder or os.path.exists(os.path.join(settings.builders_dir, "current")):
+        from ..builders.drivers import apply
+
+        settings, request = apply(settings, request)
     if request.isolation or request.min_isolation or request.jobs:
         settings = replace(
             settings, isolation=request.isolation or settings.isolation,

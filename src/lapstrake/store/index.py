@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     R = TypeVar("R")
 
+RECENT = 60.0  # seconds in which a use is not noted twice
 SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS kv(ns TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY(ns, key));
@@ -65,6 +66,7 @@ class Index:
         self._db: sqlite3.Connection | None = None
         self._lock = threading.RLock()
         self._touched: dict[str, int] = {}
+        self._used: dict[str, float] = {}  # when records that were looked up were used last; 0: never
 
     # -- kv --------------------------------------------------------------------------------
 
@@ -80,8 +82,10 @@ class Index:
         self.put_many(ns, ((key, value),))
 
     def put_many(self, ns: str, items: Iterable[tuple[str, bytes]]) -> None:
-        """Set many values in one transaction."""
-        rows = [(ns, k, seal(v)) for k, v in items]
+        """Set many values in one transaction; what is there already is not written again (a commit syncs)."""
+        rows = [(ns, k, seal(v)) for k, v in items if self.get(ns, k) != v]
+        if not rows:
+            return
         self._write(
             lambda db: db.executemany("INSERT OR REPLACE INTO kv(ns, key, value) VALUES(?,?,?)", rows)
         )
@@ -121,10 +125,11 @@ class Index:
 
     def get_record(self, key: str) -> tuple[str, dict[str, Any]] | None:
         """The record a cache key leads to: (id, value)."""
-        sql = "SELECT r.id, r.value FROM cachekeys k JOIN records r ON r.id = k.record WHERE k.key=?"
+        sql = "SELECT r.id, r.value, r.last_used, r.hits FROM cachekeys k JOIN records r ON r.id = k.record WHERE k.key=?"
         row = self._query(lambda db: db.execute(sql, (key,)).fetchone())
         if row is None:
             return None
+        self._used[row[0]] = row[2] if row[3] else 0.0
         value = unseal(row[1])
         return None if value is None else (row[0], loads(value))
 
@@ -188,10 +193,17 @@ class Index:
         self._write(work)
 
     def touch(self, ids: Iterable[str]) -> None:
-        """Note that records were used; written by :meth:`flush` in one transaction."""
+        """Note that records were used; written by :meth:`flush` in one transaction.
+
+        What was used in the last minute is not noted again: a build in which nothing changed, repeated
+        while somebody works, then writes nothing and waits for no disk."""
+        import time
+
+        recent = time.time() - RECENT
         with self._lock:
             for i in ids:
-                self._touched[i] = self._touched.get(i, 0) + 1
+                if not recent < self._used.get(i, 0.0) <= recent + RECENT:
+                    self._touched[i] = self._touched.get(i, 0) + 1
 
     def flush(self) -> None:
         """Write what ``touch`` collected."""
