@@ -9,6 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 
+from . import stats
+from .owners import NAMES, call_numbers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ALLOWED = """
 accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown chown32 chroot
 clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep
@@ -59,14 +66,8 @@ request_key set_mempolicy set_mempolicy_home_node setdomainname sethostname setn
 swapon _sysctl sysfs syslog umount umount2 unshare uselib userfaultfd ustat vhangup vm86 vm86old
 """
 
-# what a process without subordinate ids may believe it has done (single-id user namespace)
-PRETENDED = """
-chown chown32 fchown fchown32 fchownat lchown lchown32 setgid setgid32 setgroups setgroups32 setregid setregid32
-setresgid setresgid32 setresuid setresuid32 setreuid setreuid32 setuid setuid32 setfsuid setfsuid32 setfsgid setfsgid32
-"""
-
 _ALLOW = 0x7FFF0000
-_ENOSYS, _EPERM, _PRETEND = 0x00050000 | 38, 0x00050000 | 1, 0x00050000
+_ENOSYS, _EPERM, _ASK = 0x00050000 | 38, 0x00050000 | 1, 0x7FC00000
 _NE, _EQ, _MASKED_EQ = 1, 4, 7
 _EAFNOSUPPORT, _AF_VSOCK = 0x00050000 | 97, 40
 _CTL_OPTIMIZE = 8
@@ -92,7 +93,7 @@ def _library() -> ctypes.PyDLL:
 
 
 def compile_filter(pretend: bool = False) -> bytes:
-    """The filter as ``struct sock_filter`` records.  ``pretend``: changes of owner succeed and do nothing."""
+    """The filter as ``struct sock_filter`` records.  ``pretend``: what ``owners`` answers is handed over to it."""
     library = _library()
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_ENOSYS)))
     if context.value is None:
@@ -109,6 +110,14 @@ def compile_filter(pretend: bool = False) -> bytes:
         library.seccomp_release(context)
 
 
+def asked_calls() -> dict[tuple[int, int], str]:
+    """The calls that a filter with ``pretend`` hands over, by architecture and number."""
+    library = _library()
+    library.seccomp_arch_native.restype = ctypes.c_uint32
+    native = int(library.seccomp_arch_native())
+    return call_numbers(library, (native, *_EXTRA_ARCHES.get(os.uname().machine, ())))
+
+
 def _add_rules(library: ctypes.PyDLL, context: ctypes.c_void_p, pretend: bool) -> None:
     def rule(action: int, name: str, *conditions: _Argument) -> None:
         number = library.seccomp_syscall_resolve_name(name.encode())
@@ -121,9 +130,12 @@ def _add_rules(library: ctypes.PyDLL, context: ctypes.c_void_p, pretend: bool) -
         if got not in (0, -22, -34, -17, -33):  # a call that an extra architecture lacks is no failure
             raise OSError(-got, f"seccomp rule for {name}")
 
-    pretended = frozenset(PRETENDED.split()) if pretend else frozenset()
+    asked = frozenset(NAMES.split()) if pretend else frozenset()
     for name in ALLOWED.split():
-        rule(_PRETEND if name in pretended else _ALLOW, name)
+        if pretend and name in stats.NAMES:
+            _ask_about_open_files(rule, name)
+            continue
+        rule(_ASK if name in asked else _ALLOW, name)
     for name in REFUSED.split():
         rule(_EPERM, name)
     for value in PERSONALITIES:
@@ -133,6 +145,15 @@ def _add_rules(library: ctypes.PyDLL, context: ctypes.c_void_p, pretend: bool) -
         rule(_EPERM, "clone", _Argument(0, _MASKED_EQ, 1 << bit, 1 << bit))
     rule(_ALLOW, "socket", _Argument(0, _NE, _AF_VSOCK, 0))  # it reaches the hypervisor
     rule(_EAFNOSUPPORT, "socket", _Argument(0, _EQ, _AF_VSOCK, 0))
+
+
+def _ask_about_open_files(rule: Callable[..., None], name: str) -> None:
+    at = stats.FLAGS_AT.get(name)
+    if at is None:
+        rule(_ASK, name)
+        return
+    rule(_ASK, name, _Argument(at, _MASKED_EQ, 0x1000, 0x1000))  # AT_EMPTY_PATH
+    rule(_ALLOW, name, _Argument(at, _MASKED_EQ, 0x1000, 0))
 
 
 def _export(library: ctypes.PyDLL, context: ctypes.c_void_p) -> bytes:

@@ -41,6 +41,7 @@ MNT_DETACH = 2
 # the new mount API: these numbers are the same on every architecture
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _CLONE3, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 435, 436, 437, 442
+_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277}
 _CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
 
 AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT = 0x1000, 0x8000, 0x100, 0x800
@@ -82,6 +83,11 @@ def _call(what: str, number: int, *args: object) -> int:
     if got < 0:
         raise _fail(what)
     return got
+
+
+def call(number: int, *args: object) -> int:
+    """Any system call; ints become longs."""
+    return _call(f"call {number}", number, *(_long(a) if isinstance(a, int) else a for a in args))
 
 
 def _long(value: int) -> ctypes.c_long:
@@ -286,6 +292,28 @@ def load_seccomp(program: bytes) -> None:
         "seccomp",
         libc.prctl(
             PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(value), ctypes.c_ulong(0), ctypes.c_ulong(0)
+        ),
+    )
+
+
+def load_seccomp_listener(program: bytes) -> int:
+    """Install a filter some of whose calls are answered by whoever holds the descriptor given back."""
+
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+    buffer = ctypes.create_string_buffer(program, len(program))
+    value = Program(len(program) // 8, ctypes.addressof(buffer))
+    number = _SECCOMP.get(os.uname().machine, -1)
+    return _call("seccomp", number, _long(1), _long(8), ctypes.byref(value))  # SET_MODE_FILTER, NEW_LISTENER
+
+
+def chown_fd(fd: int, uid: int, gid: int) -> None:
+    """fchownat(2) of the very file that ``fd``, perhaps O_PATH, is open on."""
+    check(
+        "chown",
+        libc.fchownat(
+            fd, b"", ctypes.c_uint(uid & 0xFFFFFFFF), ctypes.c_uint(gid & 0xFFFFFFFF), AT_EMPTY_PATH
         ),
     )
 

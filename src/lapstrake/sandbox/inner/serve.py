@@ -21,7 +21,7 @@ import os
 import select
 import time
 
-from . import child, rootfs
+from . import child, owners, rootfs
 from . import filter as seccomp
 from . import kernel as k
 
@@ -38,8 +38,9 @@ GRACE = 2.0
 class _Run:
     """One process being watched."""
 
-    def __init__(self, pid: int, control: _socket.socket, keeper: bool) -> None:
+    def __init__(self, pid: int, control: _socket.socket, keeper: bool, supervisor: int) -> None:
         self.pid = pid
+        self.supervisor = supervisor
         self.keeper = keeper  # ``pid`` only watches over the command
         self.pidfd = os.pidfd_open(pid)
         self.control = control
@@ -84,6 +85,7 @@ class Helper:
         self.poll = select.poll()
         self.runs: dict[int, _Run] = {}  # by pidfd and by control descriptor
         self.filters: dict[bool, bytes] = {}
+        self.calls: dict[tuple[int, int], str] = {}
         self.netns = -1
         self.attachers: list[int] = []
         self.poll.register(engine.fileno(), select.POLLIN)
@@ -151,6 +153,25 @@ class Helper:
                     pass
         return True
 
+    def _supervise(self) -> tuple[int, int]:
+        """A process that answers for the owners of a run: its id, and the run's end of the channel to it."""
+        if not self.calls:
+            self.calls = seccomp.asked_calls()
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                theirs.close()
+                k.prctl(k.PR_SET_PDEATHSIG, 9)
+                self.engine.close()
+                for run in self.runs.values():
+                    run.control.close()
+                owners.supervise(ours, self.calls)
+            finally:
+                os._exit(0)
+        ours.close()
+        return pid, theirs.detach()
+
     def _probe(self, control_fd: int) -> None:
         """Whether every namespace and mount that a run needs can be had here."""
         control = _socket.socket(fileno=os.dup(control_fd))
@@ -167,6 +188,7 @@ class Helper:
 
     def _start(self, options: dict[str, Any], fds: list[int]) -> None:
         control = _socket.socket(fileno=os.dup(fds[1]))
+        supervisor, channel = 0, -1
         try:
             mode, pretend = options["mode"], options["pretend"]
             if mode != "oci" and not options["insecure"] and pretend not in self.filters:
@@ -180,14 +202,19 @@ class Helper:
                     if self.netns < 0:
                         raise OSError("there is no private network")
                     netns = self.netns
+            if pretend and mode != "oci" and not options["insecure"]:
+                supervisor, channel = self._supervise()
             pid = k.clone(flags, fds[5] if len(fds) > 5 and not options["cgroup_v1"] else -1)
         except BaseException as error:
             send(control, ("failed", child.SETUP_FAILED, f"{error}"))
             control.close()
+            _end_supervisor(supervisor, channel)
             return
         if pid == 0:
-            self._child(fds, control, options, netns)
-        run = _Run(pid, control, options["mode"] == "chroot")
+            self._child(fds, control, {**options, "channel": channel}, netns)
+        if channel >= 0:
+            os.close(channel)
+        run = _Run(pid, control, options["mode"] == "chroot", supervisor)
         for fd in (run.pidfd, control.fileno()):
             self.runs[fd] = run
             self.poll.register(fd, select.POLLIN)
@@ -208,6 +235,7 @@ class Helper:
                 fcntl.ioctl(0, 0x540E, 0)  # TIOCSCTTY
             with open(f"/proc/self/fd/{fds[0]}", "rb") as file:
                 spec = marshal.load(file)
+            spec["channel"] = options["channel"]
             child.enter(
                 spec, lambda message: send(control, message), lambda pretend: self.filters[pretend], netns
             )
@@ -237,6 +265,7 @@ class Helper:
             run.control,
             ("exit", code if code >= 0 else 128 - code, cpu, usage.ru_maxrss * 1024 if usage else 0),
         )
+        _end_supervisor(run.supervisor)
         for fd in (run.pidfd, run.control.fileno()):
             if self.runs.pop(fd, None) is not None:
                 self.poll.unregister(fd)
@@ -247,7 +276,8 @@ class Helper:
 
     def _kill_orphans(self) -> None:
         """Without a pid namespace, what a run left behind comes to us: nothing outlives its run."""
-        known = {r.pid for r in self.runs.values()} | set(self.attachers)
+        known = {r.pid for r in self.runs.values()} | {r.supervisor for r in self.runs.values()}
+        known |= set(self.attachers)
         while True:
             with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
                 left = [pid for word in file.read().split() if (pid := int(word)) not in known]
@@ -305,16 +335,29 @@ def _probe_child(control: _socket.socket) -> None:
 
 
 def _new_netns() -> int:
-    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        k.unshare(k.CLONE_NEWNET)
+    """Made by a child: who isn't the machine's root could never come back from it."""
+    ready, made = os.pipe()
+    done, hold = os.pipe()
+    pid = os.fork()
+    if pid == 0:
         try:
+            os.close(hold)
+            k.unshare(k.CLONE_NEWNET)
             k.loopback_up()
-            return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            os.write(made, b"1")
+            os.read(done, 1)
         finally:
-            k.setns(home, k.CLONE_NEWNET)
+            os._exit(0)
+    for fd in (made, done):
+        os.close(fd)
+    try:
+        if not os.read(ready, 1):
+            raise OSError(1, "no network namespace can be had")
+        return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.close(home)
+        os.close(ready)
+        os.close(hold)
+        os.waitpid(pid, 0)
 
 
 def _become_attacher(attach: list[str], netns: int, ready_fd: int) -> None:
@@ -329,6 +372,14 @@ def _become_attacher(attach: list[str], netns: int, ready_fd: int) -> None:
         os.execve(attach[0], attach, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     finally:
         os._exit(127)
+
+
+def _end_supervisor(pid: int, channel: int = -1) -> None:
+    if channel >= 0:
+        os.close(channel)
+    if pid:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
 
 
 def _keep() -> None:
