@@ -111,6 +111,7 @@ class ExecError(BuildError):
         self.status = status
         self.tail = tail
         self.log_path = log_path
+        self.saved = ""  # id of the kept state, for ``lapstrake debug``
 
 
 class SandboxError(BuildError):

@@ -76,6 +76,27 @@ def key_values(text: str) -> list[tuple[str, str]]:
     return out
 
 
+def seconds(raw: str, flag: str) -> float:
+    """A duration such as 90, 90s, 10m or 1h30m in seconds; 0 for nothing."""
+    if not raw:
+        return 0.0
+    units = {"s": 1, "m": 60, "h": 3600}
+    total, number = 0.0, ""
+    try:
+        for letter in raw:
+            if letter in units:
+                total += float(number) * units[letter]
+                number = ""
+            else:
+                number += letter
+        total += float(number) if number else 0.0
+    except ValueError:
+        total = -1.0
+    if not 0 < total < 1e9:
+        raise UsageError(f"invalid duration for {flag}: {raw}", hint="for example 90s, 10m or 1h30m")
+    return total
+
+
 def size(text: str, flag: str = "") -> int:
     """``64m``, ``1.5GB``, ``512MiB`` or plain bytes."""
     low = text.strip().lower()

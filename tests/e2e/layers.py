@@ -22,5 +22,12 @@ def facts(layout: Path, layer: int = -1) -> dict[str, tuple[object, ...]]:
     return found
 
 
+def layer_digest(layout: Path, layer: int = -1) -> str:
+    """The digest of one layer's blob."""
+    index = json.loads((layout / "index.json").read_text())
+    manifest = json.loads(_blob(layout, index["manifests"][0]["digest"]).read_text())
+    return manifest["layers"][layer]["digest"]
+
+
 def _blob(layout: Path, digest: str) -> Path:
     return layout / "blobs" / digest.replace(":", "/")

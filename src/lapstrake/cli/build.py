@@ -99,11 +99,20 @@ def to_request(
         isolation=isolation,
         min_isolation=args.text("min-isolation"),
         jobs=args.number("jobs"),
+        step_timeout=optspec.seconds(args.text("timeout"), "--timeout"),
+        on_fail=_on_fail(args),
         explain=args.flag("explain"),
         require_cached=args.flag("require-cached"),
         verify_cache=optspec.share(args.text("verify-cache"), "--verify-cache"),
         warnings=warnings,
     )
+
+
+def _on_fail(args: Parsed) -> str:
+    wanted = args.text("on-fail")
+    if wanted not in ("", "save", "shell"):
+        raise UsageError(f"unknown value for --on-fail: {wanted}", hint="use save or shell")
+    return wanted
 
 
 def _call(args: Parsed) -> CallSpec:
@@ -442,7 +451,8 @@ def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -
             result = run_build(request, settings, renderer.emit, cancel)
     except BaseException as e:
         error = e
-        raise
+        if not request.on_fail:
+            raise
     finally:
         renderer.close(error)
         cancel.close()
@@ -452,6 +462,11 @@ def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -
                 from .summary import github_marks
 
                 sys.stderr.write(github_marks(request, renderer.warnings, error))
+    if error is not None:
+        from .debug import after_failure
+
+        after_failure(error, settings, shell=request.on_fail == "shell")
+        raise error
     code = _report(request, result, mode)
     if mode not in ("quiet", "rawjson", "none") and settings.summary != "none":
         from .summary import summary

@@ -61,6 +61,12 @@ _FLAGS = (
     ),
     Flag("iidfile", help="Write the image ID to a file", metavar="FILE"),
     Flag("isolation", help="How RUN steps are confined: auto, namespaces, oci or chroot", metavar="NAME"),
+    Flag(
+        "on-fail",
+        help='When a RUN step fails: "save" its state for "lapstrake debug", or open a "shell" in it',
+        metavar="WHAT",
+    ),
+    Flag("timeout", help="Stop a RUN step that takes longer (30s, 10m, 2h)", metavar="DURATION"),
     Flag("jobs", "int", "Run at most N steps at once", default=0, metavar="N"),
     Flag("label", "list", "Add a label to the image", metavar="KEY=VALUE"),
     Flag(

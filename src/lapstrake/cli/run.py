@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from .flags import Command, Flag, parse
 from .main import global_flags
 
@@ -25,7 +27,11 @@ _FLAGS = (
     Flag("workdir", help="Run in this directory", short="w", metavar="DIR"),
     Flag("network", help='"default", "none" or "host"', metavar="MODE"),
     Flag("interactive", "bool", "Give it our standard input", short="i"),
-    Flag("tty", "bool", short="t", hidden=True),
+    Flag("tty", "bool", "Give it a terminal", short="t"),
+    Flag(
+        "volume", "list", "Show it a file or directory of this machine", short="v", metavar="HOST:TARGET[:ro]"
+    ),
+    Flag("read-only", "bool", "Let it change nothing in its root"),
     Flag("rm", "bool", hidden=True),
 )
 
@@ -55,6 +61,7 @@ def command(words: Sequence[str], given: Globals) -> int:
         platform=args.text("platform"),
         entrypoint=((args.text("entrypoint"),) if args.text("entrypoint") else ()) if args.has("entrypoint") else None,
         env=tuple(env), user=args.text("user"), workdir=args.text("workdir"), network=args.text("network"),
-        interactive=args.flag("interactive"),
+        interactive=args.flag("interactive"), tty=args.flag("tty") and sys.stdin.isatty(),
+        volumes=tuple(args.many("volume")), readonly=args.flag("read-only"),
     )  # fmt: skip
     return run_image(settings, args.args[0], args.args[1:], options)

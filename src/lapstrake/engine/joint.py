@@ -62,9 +62,11 @@ class Shared:
         if self.worker is None:
             self.worker = self.engine.worker(self.emit, secrets=secrets, ssh=ssh, epoch=build.epoch)
             self.worker.p.cache_dirs.update(build.request.cache_mounts)
+            _apply(self.worker, build.request)
             return self.worker
         other = self.worker.beside(secrets=secrets, ssh=ssh, epoch=build.epoch)
         other.p.cache_dirs = dict(build.request.cache_mounts)
+        _apply(other, build.request)
         return other
 
     def adopt(self, inputs: Inputs, worker: LocalWorker) -> tuple[Inputs, str]:
@@ -273,3 +275,8 @@ class _Run:
 def _lock(engine: Engine, cancel: CancelToken) -> Callable[[str], object]:
     """Single flight across processes: the second build of a key waits and takes the result."""
     return lambda key: engine.layers.locks.hold(key, cancel)
+
+
+def _apply(worker: LocalWorker, request: BuildRequest) -> None:
+    worker.p.step_timeout = request.step_timeout
+    worker.p.keep_failed = bool(request.on_fail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..errors import BuildError
+from ..errors import BuildError, Cancelled
 from ..oci.platform import Platform, host_platform, parse
 from ..values import Value
 from .engine import Engine
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..config import Settings
+    from ..sandbox.spec import Mount, ProcessSpec
 
 
 class RunOptions(Value):
@@ -27,12 +28,13 @@ class RunOptions(Value):
     workdir: str = ""
     network: str = ""
     interactive: bool = False
+    tty: bool = False
+    volumes: tuple[str, ...] = ()
+    readonly: bool = False
 
 
 def run_image(settings: Settings, name: str, argv: Sequence[str], options: RunOptions | None = None) -> int:
     """Run an image's command, or ``argv`` in place of its CMD; gives the exit code."""
-    from ..solver.cancel import CancelToken
-
     options = options or RunOptions()
     with Engine(settings) as engine:
         resolved = _resolve(engine, name, options)
@@ -43,18 +45,37 @@ def run_image(settings: Settings, name: str, argv: Sequence[str], options: RunOp
         try:
             rootfs = engine.snapshotter().prepare(lowers, active)
             spec = _spec(worker, resolved, config, rootfs, argv, options)
-            cancel = CancelToken()
-            _forward_signals(cancel)
-            out, err = sys.stdout.buffer, sys.stderr.buffer
-
-            def output(stream: int, data: bytes) -> None:
-                target = out if stream == 1 else err
-                target.write(data)
-                target.flush()
-
-            return engine.executor().run(spec, output, cancel).status
+            return attach(engine, spec, interactive=options.interactive, tty=options.tty)
         finally:
             active.close()
+
+
+def attach(engine: Engine, spec: ProcessSpec, *, interactive: bool, tty: bool) -> int:
+    """Run ``spec`` with our own standard streams; its exit code."""
+    from ..solver.cancel import CancelToken
+    from ..values import replace
+
+    cancel = CancelToken()
+    _forward_signals(cancel)
+    out, err = sys.stdout.buffer, sys.stderr.buffer
+
+    def output(stream: int, data: bytes) -> None:
+        target = out if stream == 1 else err
+        target.write(data)
+        target.flush()
+
+    executor = engine.executor()
+    try:
+        if not tty:
+            return executor.run(replace(spec, stdin=interactive), output, cancel).status
+        from ..sandbox.terminal import raw_terminal
+
+        with raw_terminal():
+            return executor.run(replace(spec, stdin=interactive, tty=True), output, cancel).status
+    except Cancelled:
+        return 130
+    finally:
+        cancel.close()
 
 
 def _resolve(engine: Engine, name: str, options: RunOptions) -> Any:
@@ -119,12 +140,30 @@ def _spec(
     env.setdefault("HOME", account.home)
     network = options.network or "default"
     hosts = b"127.0.0.1\tlocalhost lapstrake\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-    mounts = (
+    mounts: tuple[Mount, ...] = (
         Mount("/etc/hosts", "file", data=hosts, mode=0o644),
         Mount("/etc/resolv.conf", "file", data=resolv_conf(host=network == "host"), mode=0o644),
+        *(_volume(raw) for raw in options.volumes),
     )
     return ProcessSpec(
         rootfs=rootfs, args=tuple(args), env=tuple(f"{k}={v}" for k, v in env.items()), cwd=options.workdir or config.get("WorkingDir") or "/",
         uid=account.uid, gid=account.gid, groups=account.groups, mounts=mounts, hostname="lapstrake", network=network,
-        arch=str(resolved.config.get("architecture") or ""), stdin=options.interactive,
+        arch=str(resolved.config.get("architecture") or ""), readonly_root=options.readonly,
     )  # fmt: skip
+
+
+def _volume(raw: str) -> Mount:
+    """``HOST:TARGET[:ro|rw]``, the host's side a path."""
+    import os
+
+    from ..errors import UsageError
+    from ..sandbox.spec import Mount
+
+    source, _, rest = raw.partition(":")
+    target, _, mode = rest.partition(":")
+    if not source.startswith(("/", ".")) or not target.startswith("/") or mode not in ("", "ro", "rw"):
+        raise UsageError(f"invalid volume {raw!r}", hint="give HOST_PATH:/target or HOST_PATH:/target:ro")
+    source = os.path.realpath(source)
+    if not os.path.exists(source):
+        raise UsageError(f"the volume's source {source} does not exist")
+    return Mount(target, "bind", source=source, readonly=mode == "ro")

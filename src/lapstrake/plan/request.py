@@ -149,6 +149,8 @@ class BuildRequest(Value):
     isolation: str = ""
     min_isolation: str = ""
     jobs: int = 0
+    step_timeout: float = 0.0  # seconds a RUN may take
+    on_fail: str = ""  # "" | save | shell
     explain: bool = False
     require_cached: bool = False
     verify_cache: float = 0.0  # share of the cached steps that are run again and compared, 0 to 1

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .launch import Helper
 
 _PATIENCE = 2.0
+TUN = "/dev/net/tun"
 _OPTIONS = (
     "--config-net",
     "-q",
@@ -59,9 +60,15 @@ class Network:
 
     def describe(self) -> str:
         """For the line about the sandbox: what runs will see, as far as is known yet."""
+        lack = self._lack()
+        return f"the host's network ({lack})" if lack else "private network"
+
+    def _lack(self) -> str:
         if not self._pasta:
-            return "the host's network (pasta is not installed)"
-        return "the host's network (pasta failed here before)" if self._remembered() else "private network"
+            return "pasta is not installed"
+        if not os.access(TUN, os.R_OK | os.W_OK):
+            return f"{TUN} can't be opened"
+        return "pasta failed here before" if self._remembered() else ""
 
     def start(self, helper: Helper) -> None:
         """Begin to set the network up; returns at once."""
@@ -71,11 +78,9 @@ class Network:
     def _start(self, helper: Helper) -> None:
         if self._note is not None or self._ready_fd >= 0:
             return
-        if not self._pasta:
-            self._note = "no private network (pasta is not installed): steps use the host's network"
-            return
-        if self._remembered():
-            self._note = "no private network (pasta failed here before): steps use the host's network"
+        lack = self._lack()
+        if lack:
+            self._note = f"no private network ({lack}): steps use the host's network"
             return
         import _socket
 

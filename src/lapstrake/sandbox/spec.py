@@ -32,6 +32,7 @@ class Mount(Value):
     mode: int = 0o755
     uid: int = 0
     gid: int = 0
+    secret: bool = False  # never kept with a failed step
 
 
 class ProcessSpec(Value):

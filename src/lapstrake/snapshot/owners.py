@@ -40,7 +40,7 @@ def _new(path: str, lowers: Sequence[str], directory: bool) -> bool:
             below = os.lstat(f"{lower}/{path}")
         except (FileNotFoundError, NotADirectoryError):
             continue
-        if stat.S_ISDIR(below.st_mode) != directory or not stat.S_ISREG(below.st_mode) and not directory:
+        if stat.S_ISDIR(below.st_mode) != directory or (not stat.S_ISREG(below.st_mode) and not directory):
             return True
         return _noted(f"{lower}/{path}")  # a copy would have brought its note along
     return True

@@ -353,6 +353,10 @@ class LayerStore:
         if self.lease is not None:
             self.lease.add(layer_id)
 
+    def discard(self, path: str) -> None:
+        """Make a tree of ours disappear; the deleting happens in ``sweep``."""
+        self._discard(path)
+
     def _discard(self, path: str) -> None:
         trash = f"{self.root}/trash"
         target = f"{trash}/{os.urandom(12).hex()}"

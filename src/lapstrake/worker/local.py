@@ -66,6 +66,8 @@ class WorkerParts:
         self.contexts = contexts if contexts is not None else {}
         self.epoch = epoch
         self.cache_dirs = cache_dirs if cache_dirs is not None else {}  # cache mount id -> host directory
+        self.step_timeout = 0.0  # seconds a RUN may take; 0: as long as it likes
+        self.keep_failed = False  # a failed RUN's state stays for ``lapstrake debug``
 
 
 class LocalWorker:
@@ -307,6 +309,14 @@ class LocalWorker:
     def now_ns(self) -> int:
         """The time created directories get: the epoch when one is given."""
         return int(self.p.epoch * 10**9 if self.p.epoch is not None else self.p.clock() * 10**9)
+
+    def remark(self, note: str) -> None:
+        """Tell the user something about the sandbox, once."""
+        with self._guard:
+            if f"remark:{note}" in self.stats:
+                return
+            self.stats[f"remark:{note}"] = True
+        self.p.emit(Warned("", note))
 
     def log(self, vertex: Vertex, stream: int, data: bytes) -> None:
         """Output of a step."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from ..errors import BuildError, Cancelled, ExecError
+from ..errors import BuildError, Cancelled
 from ..graph.ops import ExecMount, ExecOp
 from ..graph.vertex import Vertex
+from ..ids import ids
 from ..sandbox.spec import Mount, ProcessSpec
 from ..solver.ports import Record
 from ..store.measure import tree_bytes
+from ..values import replace
 from .cache_mounts import cache_mount, complete, lock_mounts
+from .failures import failure, killed_by_memory, save
 from .users import Account, lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..sandbox.spec import Cancel
+    from ..sandbox.spec import Cancel, ExitInfo
     from .cache_mounts import Releasable
     from .cdi import Edits
     from .local import LocalWorker
@@ -33,6 +36,7 @@ def run_exec(
     store = worker.p.layers
     lowers = worker.dirs(inputs[0].layers)
     account = lookup(worker.view(inputs[0].layers), op.user) if op.user else Account(0, 0, (), "/root")
+    before = killed_by_memory()
     active = store.new_active()
     held: list[Releasable] = []
     try:
@@ -48,22 +52,24 @@ def run_exec(
             groups=account.groups, mounts=(*_etc_mounts(op), *mounts), hostname=op.hostname, network=op.network,
             insecure=op.security == "insecure", arch=op.platform.arch if op.platform.os == "linux" else "", ulimits=op.ulimits,
             shm_size=op.shm_size or 64 << 20, cgroup_parent=op.cgroup_parent, resources=op.resources, devices=devices.nodes,
+            timeout=worker.p.step_timeout,
         )  # fmt: skip
-        tail = _Tail()
-
-        def output(stream: int, data: bytes) -> None:
-            tail.add(data)
-            worker.log(vertex, stream, data)
-
-        info = worker.p.executor().run(spec, output, cancel)
-        worker.measure(vertex, wall=info.wall, cpu=info.cpu, peak_rss=info.peak_rss)
+        info, tail = _run(worker, vertex, spec, cancel)
         if not (cancel.is_set() or info.oom or info.timed_out):
             complete(held)
         if cancel.is_set() and info.status != 0:
             raise Cancelled("the build was cancelled")
         if info.status != 0:
-            raise _failure(op, vertex, info.status, oom=info.oom, tail=tail.lines())
+            error = failure(op, vertex, info, tail=tail.lines(), host_oom=killed_by_memory() > before)
+            if worker.p.keep_failed:
+                plain = replace(spec, env=_environment(op, account, []))
+                error.saved = save(worker, vertex, plain, inputs[0], active.path)
+            raise error
         upper = snapshotter.finish(active, rootfs)
+        if account.uid and not ids().chown:
+            from ..snapshot.owners import settle
+
+            settle(upper, lowers, account.uid, account.gid)
         layer = key[:48]
         worker.sizes[layer] = tree_bytes(upper)
         store.renew(layer)
@@ -82,14 +88,19 @@ def cdi_edits(op: ExecOp) -> Edits:
     return cdi.resolve(op.devices) if op.devices else cdi.Edits()
 
 
-def _failure(op: ExecOp, vertex: Vertex, status: int, *, oom: bool, tail: tuple[str, ...]) -> ExecError:
-    shown = " ".join(op.args)
-    message = f'process "{shown}" did not complete successfully: exit code: {status}'
-    hint = None
-    if oom:
-        message += " (out of memory)"
-        hint = "the step hit its memory limit; raise --resource memory=… or free memory on the host"
-    return ExecError(message, vertex=vertex.name, status=status, tail=tail, span=vertex.span, hint=hint)
+def _run(worker: LocalWorker, vertex: Vertex, spec: ProcessSpec, cancel: Cancel) -> tuple[ExitInfo, _Tail]:
+    tail = _Tail()
+
+    def output(stream: int, data: bytes) -> None:
+        tail.add(data)
+        worker.log(vertex, stream, data)
+
+    executor = worker.p.executor()
+    info = executor.run(spec, output, cancel)
+    for note in getattr(executor, "notes", ()):
+        worker.remark(note)
+    worker.measure(vertex, wall=info.wall, cpu=info.cpu, peak_rss=info.peak_rss)
+    return info, tail
 
 
 class _Tail:
@@ -249,6 +260,7 @@ def _secret(worker: LocalWorker, m: ExecMount, mounts: list[Mount], env: list[st
                 mode=m.mode if m.mode is not None else 0o400,
                 uid=m.uid,
                 gid=m.gid,
+                secret=True,
             )
         )
 
@@ -267,6 +279,6 @@ def _ssh(
 
     proxy = AgentProxy(socket, m.mode if m.mode is not None else 0o600, m.uid, m.gid)
     held.append(proxy)
-    mounts.append(Mount(target, "bind", source=proxy.path))
+    mounts.append(Mount(target, "bind", source=proxy.path, secret=True))
     if n == 0:
         env.append(f"SSH_AUTH_SOCK={target}")
