@@ -7,7 +7,7 @@ print(result.digest)
 
 from __future__ import annotations
 
-__all__ = ["BuildRequest", "BuildResult", "OutputSpec", "build", "open_settings"]
+__all__ = ["BuildRequest", "BuildResult", "OutputSpec", "bake", "build", "open_settings"]
 
 from .engine.build import BuildResult, run_build
 from .oci.platform import parse as parse_platform
@@ -60,6 +60,48 @@ def build(
         outputs=tuple(o if isinstance(o, OutputSpec) else parse_output(o) for o in outputs), **more,
     )  # fmt: skip
     return run_build(request, open_settings(root, config), on_event or _ignore)
+
+
+def bake(
+    *targets: str,
+    files: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+    allow: Sequence[str] = (),
+    root: str | None = None,
+    config: str | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> dict[str, BuildResult]:
+    """Build the targets of bake files as one build; the results by target.
+
+    ``targets``: names and patterns, after a URL for a remote definition; ``files``: ``-f``; ``overrides``:
+    ``--set`` texts, ``*.push=true`` among them; ``allow``: ``--allow`` values, as nobody is asked here.
+    Raises BuildError."""
+    import tempfile
+
+    from .bake import definition
+    from .engine.joint import Job, run_jobs
+    from .errors import UsageError
+    from .oci.platform import host_platform
+
+    settings = open_settings(root, config)
+    ask = definition.Ask(
+        settings.environ, tuple(targets), tuple(files), tuple(overrides),
+        tuple(f"{k}={v}" for k, v in (variables or {}).items()), tuple(allow), str(host_platform()),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="lapstrake-bake-", dir=settings.tmp) as scratch:
+        found = definition.read(ask, lambda: scratch)
+        selection = definition.select(found, ask)
+        pairs = definition.build_requests(selection, found, ask)
+        wanted = definition.ungranted(pairs, selection, ask, found.place)
+        if wanted.flags:
+            raise UsageError(
+                "additional privileges requested",
+                hint="allow " + ", ".join(f.removeprefix("--allow=") for f in wanted.flags),
+            )
+        jobs = [Job(t.name, definition.with_allowed(r, ask)) for t, r in pairs]
+        results = run_jobs(jobs, settings, on_event or _ignore)
+    return {job.name: result for job, result in zip(jobs, results, strict=True)}
 
 
 def _ignore(event: Event, /) -> None:

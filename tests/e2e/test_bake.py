@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from tests.conftest import vertices
@@ -97,3 +101,132 @@ def test_a_failing_target_fails_the_bake_and_says_where(lap, context):
     done = lap("bake", "--progress=plain", cwd=directory, check=False)
     assert done.returncode == 1
     assert "ERROR: failed to build: failed to solve" in done.stderr and "RUN false" in done.stderr
+
+
+def test_a_compose_file_and_an_hcl_override(lap, context):
+    directory = context(
+        {
+            "compose.yaml": """
+                services:
+                  web:
+                    image: web:${TAG:-none}
+                    build: {context: ., args: {WHO: }, additional_contexts: {base: "service:base.img"}}
+                    environment: {WHO: service}
+                  base.img:
+                    build: {dockerfile_inline: "FROM busybox\\nRUN echo base > /base"}
+            """,
+            ".env": "TAG=fromenv\n",
+            "docker-bake.hcl": 'target "web" { labels = { by = "hcl" } }\n',
+            "Dockerfile": "FROM base\nARG WHO\nRUN echo $WHO > /who\n",
+        }
+    )
+    lap("bake", "--progress=plain", cwd=directory)
+    assert lap("run", "web:fromenv", "cat", "/who", "/base").stdout == "service\nbase\n"
+    assert '"by": "hcl"' in lap("inspect", "web:fromenv").stdout
+
+
+@pytest.fixture
+def served(tmp_path):
+    """Files by path over HTTP."""
+    files: dict[str, bytes] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = files.get(self.path)
+            self.send_response(200 if body is not None else 404)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", files
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def archive(files: dict[str, str], links: dict[str, str]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+        for name, to in links.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, to
+            tar.addfile(entry)
+    return out.getvalue()
+
+
+def test_a_remote_definition_has_its_own_files_and_ours_only_by_name(lap, context, served):
+    url, files = served
+    files["/d.tar.gz"] = archive(
+        {
+            "docker-bake.hcl": """
+                target "default" { dockerfile-inline = "FROM scratch\\nCOPY f /f", output = ["type=local,dest=out"] }
+                target "mine" {
+                  context = BAKE_CMD_CONTEXT
+                  dockerfile-inline = "FROM scratch\\nCOPY own /own"
+                  output = ["type=local,dest=out2"]
+                }
+                target "link" {
+                  context = "etc"
+                  dockerfile-inline = "FROM scratch\\nCOPY . /"
+                }
+                target "secret" {
+                  dockerfile-inline = "FROM busybox\\nRUN --mount=type=secret,id=s cat /run/secrets/s"
+                  secret = ["id=s,src=/etc/hostname"]
+                }
+            """.replace('", output', '"\n output'),
+            "f": "theirs",
+        },
+        {"etc": "/etc"},
+    )
+    files["/single.hcl"] = (
+        b'target "default" { dockerfile-inline = "FROM scratch\\nCOPY own /own"\n output = ["type=local,dest=out3"] }'
+    )
+    here = context({"own": "ours"})
+    lap("bake", f"{url}/d.tar.gz", "default", "mine", cwd=here)
+    assert (here / "out/f").read_text() == "theirs"
+    assert (here / "out2/own").read_text() == "ours"
+    lap("bake", f"{url}/single.hcl", cwd=here)
+    assert (here / "out3/own").read_text() == "ours"
+    done = lap("bake", f"{url}/d.tar.gz", "link", cwd=here, check=False)
+    assert done.returncode and "etc leads out of the definition" in done.stderr
+    done = lap("bake", f"{url}/d.tar.gz", "secret", cwd=here, check=False)
+    assert done.returncode == 1 and "--allow=fs.read=/etc/hostname" in done.stderr
+    assert "additional privileges requested" in done.stderr
+
+
+def test_the_python_api(context, tmp_path, monkeypatch, bases):
+    from lapstrake.api import bake
+    from lapstrake.errors import BuildError
+
+    directory = context(
+        {
+            "docker-bake.hcl": """
+                variable "V" { default = "0" }
+                target "default" {
+                  dockerfile-inline = "FROM busybox\\nRUN echo ${V} > /v"
+                  tags = ["api:${V}"]
+                }
+                target "out" {
+                  dockerfile-inline = "FROM scratch"
+                  output = ["type=local,dest=/opt/nowhere"]
+                }
+            """
+        }
+    )
+    monkeypatch.chdir(directory)
+    root = str(tmp_path / "root")
+    events: list[object] = []
+    found = bake(variables={"V": "7"}, root=root, config=str(bases), on_event=events.append)
+    assert list(found) == ["default"] and found["default"].names == ("api:7",) and events
+    with pytest.raises(BuildError, match="additional privileges requested"):
+        bake("out", root=root, config=str(bases))

@@ -133,5 +133,6 @@ def load(files: Sequence[File], inputs: Inputs) -> Config:
     if not bodies:
         return below or Config({}, {})
     builtins = {"BAKE_CMD_CONTEXT": inputs.context or "cwd://", "BAKE_LOCAL_PLATFORM": inputs.platform}
+    builtins.update((n, inputs.given[n]) for n in list(builtins) if n in inputs.given)
     variables = Variables(inputs.given, inputs.environ if inputs.env_allowed else {})
     return Loader(bodies, builtins, variables).load(below)

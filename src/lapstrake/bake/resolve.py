@@ -45,7 +45,7 @@ class Resolver:
         attrs["dockerfile"] = attrs.get("dockerfile") or "Dockerfile"
         return replace(out, attrs=attrs)
 
-    def _inherit(self, name: str, visited: dict[str, Target | None]) -> Target | None:
+    def _inherit(self, name: str, visited: dict[str, Target | None], by: str = "") -> Target | None:
         if name in visited:
             return visited[name]
         visited[name] = None
@@ -54,13 +54,12 @@ class Resolver:
             from .source import meant
 
             known = [*self.config.targets, *self.config.groups]
-            raise UsageError(
-                f"failed to find target {name}",
-                hint=meant(name, known).strip() or overrides.known_names(known),
-            )
+            hint = meant(name, known).strip() or overrides.known_names(known) or ""
+            whose = f"target {by} inherits it. " if by else ""
+            raise UsageError(f"failed to find target {name}", hint=f"{whose}{hint}" or None)
         below = Target(name, {})
         for parent in own.get("inherits", ()):
-            got = self._inherit(parent, visited)
+            got = self._inherit(parent, visited, name)
             if got is not None:
                 below = merge(below, got)
         out = merge(below, own)

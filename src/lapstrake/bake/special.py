@@ -76,7 +76,7 @@ def read_type(e: Expr) -> Type:
     raise diagnostic(
         e.at,
         "Invalid type specification",
-        "A type is string, number, bool, any, list(T), set(T), map(T), tuple([T, …]) or object({name = T, …}).",
+        "It is not a valid type: string, number, bool, any, list(T), set(T), map(T), tuple([T, …]) and object({name = T, …}) are.",
     )
 
 

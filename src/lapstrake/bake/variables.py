@@ -9,7 +9,7 @@ from . import numbers
 from .evaluate import evaluate
 from .source import diagnostic, meant
 from .special import read_type
-from .types import STRING, ConversionError, Type, convert, is_number, text
+from .types import PRIMITIVES, STRING, ConversionError, Type, convert, friendly, is_number, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Variables:
         if wanted is not None:
             return self._typed(name, wanted, found, default)
         given = self.override(name)
+        if given is None and isinstance(found, (tuple, dict)):
+            given = self._json(name)  # refused below: without a type it can't be read
         if given is None:
             return "" if default is None else found
         return self._untyped(name, given, found, declared)
@@ -91,25 +93,26 @@ class Variables:
                 found = convert(found, wanted)
             except ConversionError as e:
                 raise diagnostic(
-                    default.at, "Invalid default", f"The default of {name} is not of its type, {wanted}: {e}."
+                    default.at,
+                    "Invalid default",
+                    f"invalid type for {name} default value, which must be {wanted}: {e}",
                 ) from None
-        other = None if f"{name}_JSON" in self.declared else self.override(f"{name}_JSON")
-        given = self.override(name)
-        block = self.declared[name].block
+        other, given = self._json(name), self.override(name)
         try:
             if other is not None:
-                from .functions.base import FunctionError
-                from .functions.encoding import from_json
-
-                try:
-                    return convert(from_json(other), wanted)
-                except FunctionError as e:
-                    raise ConversionError(f"{name}_JSON: {e}") from None
+                return _from_json(other, wanted)
             return found if given is None else from_text(given, wanted)
         except ConversionError as e:
+            source = f"from JSON ({name}_JSON)" if other is not None else _source(wanted)
             raise diagnostic(
-                block.at, "Invalid value", f"failed to convert the value given for {name} to {wanted}: {e}"
+                self.declared[name].block.at,
+                "Invalid value",
+                f"failed to convert {name} {source} to {wanted}: {e}",
             ) from None
+
+    def _json(self, name: str) -> str | None:
+        """What ``NAME_JSON`` says, unless that is a variable of its own."""
+        return None if f"{name}_JSON" in self.declared else self.override(f"{name}_JSON")
 
     def _untyped(self, name: str, given: str, found: Any, declared: Declared) -> Any:
         if found is None or isinstance(found, str):
@@ -126,8 +129,6 @@ class Variables:
             raise diagnostic(
                 declared.block.at, "Invalid value", f'failed to parse {name} as {kind}: "{given}": {e}'
             ) from None
-        from .types import friendly
-
         raise diagnostic(
             declared.block.at, "Invalid value", f"unsupported type {friendly(found)} for variable {name}",
             hint="declare its type, for example type = list(string), to set it from outside",
@@ -168,26 +169,67 @@ class Variables:
         return tuple(out)
 
 
+def _source(wanted: Type) -> str:
+    return "from CSV" if wanted.kind in ("list", "set", "tuple", "map") else "from its text"
+
+
+def _from_json(given: str, wanted: Type) -> Any:
+    from .functions.base import FunctionError
+    from .functions.encoding import from_json
+
+    try:
+        return convert(from_json(given), wanted)
+    except FunctionError as e:
+        raise ConversionError(str(e)) from None
+
+
 def from_text(given: str, wanted: Type) -> Any:
-    """An override as the declared type: lists are CSV, maps CSV of ``key=value``."""
-    if wanted.kind in ("list", "set", "tuple"):
-        return convert(tuple(_csv(given)), wanted)
-    if wanted.kind in ("map", "object"):
-        table = {}
-        for field in _csv(given):
-            key, eq, value = field.partition("=")
-            if not eq:
-                raise ConversionError(f'"{field}" is not key=value; the _JSON variable takes JSON')
-            table[key.strip()] = value
-        return convert(table, wanted)
+    """An override as the declared type: lists are CSV, maps CSV of ``key:value``.  Raises ConversionError."""
+    if wanted.kind in PRIMITIVES:
+        return _primitive(given, wanted)
+    if wanted.kind == "any":
+        return given
+    if wanted.kind == "object" or any(t.kind not in (*PRIMITIVES, "any") for t in wanted.of):
+        raise ConversionError(f"unsupported type {wanted}: only the _JSON variable can set it")
+    items = _csv(given)
+    if wanted.kind == "tuple":
+        if len(items) != len(wanted.of):
+            raise ConversionError(f"{len(wanted.of)} elements are needed, not {len(items)}")
+        return tuple(_element(item, t) for item, t in zip(items, wanted.of, strict=True))
+    inner = wanted.of[0]
+    if wanted.kind == "map":
+        return convert({k: _element(v, inner) for k, v in map(_pair, items)}, wanted)
+    return convert(tuple(_element(item, inner) for item in items), wanted)
+
+
+def _pair(item: str) -> tuple[str, str]:
+    key, sign, value = item.partition(":" if ":" in item else "=")
+    if not sign or (sign == ":" and ":" in value):
+        raise ConversionError(f"expected one k/v pair (key:value) in {item}")
+    return key.strip(), value.strip()
+
+
+def _element(item: str, wanted: Type) -> Any:
+    try:
+        return _primitive(item, wanted)
+    except ConversionError as e:
+        raise ConversionError(f"failed to parse element {item}: {e}") from None
+
+
+def _primitive(given: str, wanted: Type) -> Any:
     if wanted.kind == "bool":
         from ..dockerfile.numbers import parse_bool
 
         try:
             return parse_bool(given)
         except ValueError:
-            raise ConversionError(f'bool required, not "{given}"') from None
-    return convert(given, wanted)
+            raise ConversionError(f'failed to parse "{given}" as bool') from None
+    if wanted.kind == "number":
+        try:
+            return numbers.parse(given)
+        except ValueError:
+            raise ConversionError(f'failed to parse "{given}" as number') from None
+    return given
 
 
 def _csv(given: str) -> list[str]:
@@ -196,4 +238,4 @@ def _csv(given: str) -> list[str]:
     try:
         return [f.strip() for f in fields(given)]
     except UsageError as e:
-        raise ConversionError(e.message) from None
+        raise ConversionError(f"it can't be read as CSV: {e.message}") from None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Pair = tuple[Target, BuildRequest]
 
+_WARNINGS = "buildx.build.warnings"
 _FLAGS = (
     Flag("allow", "list", "Allow what a target asks for: network.host, security.insecure, ssh, fs.read=PATH, fs.write=PATH, fs=PATH", metavar="NAME"),
     Flag("call", help='Instead of building: "check", "outline" or "targets"', metavar="METHOD"),
@@ -181,7 +182,7 @@ def _execute(args: Parsed, selection: resolve.Selection, pairs: list[Pair], sett
     settings = replace(settings, jobs=args.number("jobs") or settings.jobs)
     jobs = []
     for target, request in asked:
-        settings, chosen = apply(settings, request)
+        settings, chosen = apply(settings, replace(request, metadata_file=args.text("metadata-file")))
         jobs.append(Job(target.name, chosen))
     mode = _progress(args, settings)
     view = open_view(mode, settings, explain=args.flag("explain"))
@@ -217,9 +218,11 @@ def _report(args: Parsed, jobs: list[Job], results: list[BuildResult], mode: str
 
         from .build import write_atomic
 
-        document: dict[str, Any] = {
-            j.name: r.metadata for j, r in sorted(zip(jobs, results, strict=True), key=lambda p: p[0].name)
-        }
+        found = {j.name: dict(sorted(r.metadata.items())) for j, r in zip(jobs, results, strict=True)}
+        warnings = [w for own in found.values() for w in own.pop(_WARNINGS, ())]
+        document: dict[str, Any] = dict(sorted(found.items()))
+        if warnings:
+            document[_WARNINGS] = warnings
         write_atomic(args.text("metadata-file"), json.dumps(document, indent=2).encode())
     if mode == "quiet":
         for result in results:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..dockerfile.instructions import Dockerfile
     from ..dockerfile.lint import LintWarning
     from ..oci.platform import Platform
+    from ..plan.lower import Plan
     from ..plan.request import BuildRequest
 
 
@@ -113,6 +114,18 @@ def _check(engine: Any, request: BuildRequest, inputs: Any, source: str) -> Answ
     return Answer(text, document, 1 if warnings or error is not None else 0)
 
 
+def _unbuilt(named: dict[str, tuple[str, str]], platform: Platform) -> dict[tuple[str, Platform], Plan]:
+    """Stand-ins for targets a bake file links to: a question about this one builds none of them."""
+    from ..plan.image import ImageState
+    from ..plan.lower import Plan
+
+    return {
+        (ident, platform): Plan(platform, None, ImageState.scratch(platform), 0, ())
+        for scheme, ident in named.values()
+        if scheme == "target"
+    }
+
+
 def _out_of_reach(exc: BuildError) -> bool:
     """Whether nobody answered, as against an answer that says no."""
     return isinstance(exc, ResolveError) and not exc.status and ": not found" not in exc.message
@@ -140,7 +153,9 @@ def _evaluate(
     wanted = [s for s in dockerfile.stages if stages is None or s.index in stages]
     names = [s.name for s in dockerfile.stages if s.name]
     for _ in range(64):
-        planner = Planner(PlanInput(dockerfile, request, platform, bases, named))
+        planner = Planner(
+            PlanInput(dockerfile, request, platform, bases, named, linked=_unbuilt(named, platform))
+        )
         try:
             for stage in wanted:
                 reachable(dockerfile, stage)
