@@ -110,7 +110,7 @@ def test_why_afterwards_and_require_cached(lap, context):
     assert lap("build", "-q", "--require-cached", directory).returncode == 0
     (directory / "a").write_text("2")
     refused = lap("build", "--require-cached", directory, check=False)
-    assert refused.returncode == 1
+    assert refused.returncode == 6
     assert "not everything is cached: [2/3] COPY a /a" in refused.stderr
     assert "1 file differs: a (content)" in refused.stderr
     lap("build", "-q", directory)
@@ -120,3 +120,21 @@ def test_why_afterwards_and_require_cached(lap, context):
     assert row["step"] == "[2/3] COPY a /a"
     missing = lap("why", "nonsense", check=False)
     assert missing.returncode == 1
+
+
+def test_verify_cache_names_what_is_not_reproducible(lap, context):
+    text = "FROM busybox\nCOPY a /a\nWORKDIR /w\nRUN echo same > /same && rm /a\nRUN head -c 8 /dev/urandom > /random && echo same > /other\nCOPY --link <<EOF /h\nx\nEOF\n"
+    directory = context({"Dockerfile": text, "a": "1"})
+    lap("build", "-q", "-t", "x", directory)
+    done = lap("build", "--progress=plain", "--verify-cache=100%", directory)
+    assert done.stderr.count("not reproducible") >= 1
+    told = {line for line in done.stderr.splitlines() if "not reproducible" in line}
+    assert all("RUN head" in line for line in told)
+    assert all(line.endswith("run again it gives other files: random (content)") for line in told)
+    assert done.stderr.count("the same files as the cached result") >= 4
+    before = sorted(p.name for p in (lap.root / "layers").iterdir())
+    lap("build", "-q", "--verify-cache=100%", directory)
+    assert sorted(p.name for p in (lap.root / "layers").iterdir()) == before  # nothing of it stays
+    assert lap("build", "-q", "--require-cached", "-t", "x", directory).returncode == 0
+    one = lap("build", "--progress=plain", "--verify-cache", directory).stderr
+    assert len({line for line in one.splitlines() if "[verify]" in line and " DONE" not in line}) == 1

@@ -235,6 +235,7 @@ class _Run:
         if self.earlier is not None:
             solver.go_on_from(self.earlier)
         solver.solve([v for b in self.builds for v in b.targets()])
+        self._verify(solver)
         for build in self.builds:
             build.exporting.kept, build.exporting.keys = solver.kept, solver.keys
         results = [b.export(solver) for b in self.builds]
@@ -263,6 +264,14 @@ class _Run:
         solver.require_cached = any(b.request.require_cached for b in builds)
         solver.stats = worker.figures
         return solver
+
+    def _verify(self, solver: Solver) -> None:
+        for build in self.builds:
+            if build.request.verify_cache:
+                from .verify import Verifier
+
+                verifier = Verifier(solver, build.worker, self.emit, self.cancel)
+                verifier.run(build.targets(), build.request.verify_cache)
 
     def close(self, *, cancelled: bool) -> None:
         """Wait for what runs in the background; a user who said stop waits only for what has begun."""

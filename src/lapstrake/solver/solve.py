@@ -66,6 +66,7 @@ class Solver:
         self.on_done: Callable[[Vertex, Record], None] | None = None
         self.on_kept: Callable[[Vertex, Record, tuple[str, ...]], None] | None = None
         self.kept: dict[str, Record] = {}  # as the cache holds them
+        self.fresh: set[str] = set()  # vertices that ran in this build
         self.told: set[str] = set()  # vertices whose end the display knows
         self.explainer: Explainer | None = None
         self.stats: Callable[[Vertex], tuple[tuple[str, float], ...]] = lambda _v: ()
@@ -73,6 +74,7 @@ class Solver:
     def go_on_from(self, earlier: Solver) -> None:
         """Take over what an attempt that had to be given up has told and counted."""
         self.told, self.ran, self.hits = earlier.told, earlier.ran, earlier.hits
+        self.fresh = earlier.fresh
 
     # -- pass one ---------------------------------------------------------------
 
@@ -237,6 +239,7 @@ class Solver:
         placed = self.made.place(v, record)
         self.records[v.digest] = record = record if placed is None else placed
         self.ran += 1
+        self.fresh.add(v.digest)
         if self.on_done is not None:
             self.on_done(v, record)
         self._tell_kept(v)
