@@ -81,6 +81,10 @@ class Client:
 
         return self._any_host(ref, one)
 
+    def head(self, ref: Reference) -> Descriptor | None:
+        """What a name means now, without its content; None: this registry has to be asked with GET."""
+        return self._any_host(ref, lambda host: self._head(host, ref))
+
     def get_manifest(self, ref: Reference) -> tuple[bytes, str, str]:
         """(raw bytes, media type, digest), the bytes verified against every digest known."""
         return self._any_host(ref, lambda host: self._get(host, ref))
@@ -349,16 +353,17 @@ class Client:
 
     def _tags(self, host: Host, ref: Reference) -> list[str]:
         repo = repository_on(host, ref)
-        path, out = f"{repo}/tags/list", []
-        for _ in range(_MAX_PAGES):
+        path = f"{repo}/tags/list"
+        out: list[str] = []
+        seen: set[str] = set()
+        while path and path not in seen and len(seen) < _MAX_PAGES and len(out) <= _MAX_TAGS:
+            seen.add(path)
             with self._caller.call(host, Call("GET", path, (pull_scope(repo),))) as response:
                 if response.status != 200:
                     raise self._refused(host, ref, response)
                 listed = codec.loads(response.read(codec.MAX_DOCUMENT), "tag list").get("tags") or []
                 out += [t for t in listed if isinstance(t, str) and is_tag(t)]
                 path = _next_page(response)
-            if not path or len(out) > _MAX_TAGS:
-                break
         return out
 
 

@@ -131,9 +131,16 @@ class ImageSource:
     def _ask(self, full: str) -> dict[str, Any]:
         from ..oci import reference
 
-        raw, media_type, digest = self.client().get_manifest(reference.parse(full))
-        self.content.put(raw)
-        top = {"mediaType": media_type, "digest": digest, "size": len(raw)}
+        # HEAD does not count as a pull on Hub, and says whether the store has it already
+        ref = reference.parse(full)
+        found = self.client().head(ref)
+        if found is not None and (held := self._held(found.digest)) is not None:
+            top = held
+        else:
+            pinned = ref if found is None else ref.with_digest(found.digest)
+            raw, media_type, digest = self.client().get_manifest(pinned)
+            self.content.put(raw)
+            top = {"mediaType": media_type, "digest": digest, "size": len(raw)}
         self.index.put("ref", full, json.dumps(top).encode())
         return top
 
@@ -224,7 +231,8 @@ class ImageSource:
         if not self.content.has(digest, int(info["size"])):
             desc = Descriptor(info["mediaType"], digest, int(info["size"]))
             done = 0
-            with self.content.writer(digest, desc.size, verified=True) as out:
+            cached = "cache" in info and self.from_cache is not None
+            with self.content.writer(digest, desc.size, verified=not cached) as out:
 
                 def write(data: bytes | memoryview) -> None:
                     nonlocal done

@@ -17,6 +17,7 @@ from ..solver.ports import LostLayer, Record
 from ..source.image import is_borrowed
 from ..tree import FILE
 
+_PULLS = 5  # layers fetched at once
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,15 +164,22 @@ class LocalWorker:
         return [self.ensure_dir(x) for x in reversed(layers)]
 
     def _fetch_all(self, layers: list[str]) -> None:
+        """A few at a time, as registries tolerate; the first error stops the rest."""
+        todo = list(reversed(layers))
         errors: list[BaseException] = []
 
-        def one(layer: str) -> None:
-            try:
-                self.ensure_dir(layer)
-            except BaseException as exc:
-                errors.append(exc)
+        def some() -> None:
+            while not errors:
+                try:
+                    layer = todo.pop()
+                except IndexError:
+                    return
+                try:
+                    self.ensure_dir(layer)
+                except BaseException as exc:
+                    errors.append(exc)
 
-        threads = [threading.Thread(target=one, args=(x,), daemon=True) for x in layers]
+        threads = [threading.Thread(target=some, daemon=True) for _ in range(min(len(layers), _PULLS))]
         for t in threads:
             t.start()
         for t in threads:
