@@ -5,6 +5,7 @@ Plain ``http.client`` moves 0.9-1.3 GB/s with big buffers and costs no dependenc
 
 from __future__ import annotations
 
+import os
 import threading
 
 from ..errors import Cancelled, ResolveError
@@ -158,7 +159,7 @@ class Response:
 class _Connection:
     """An ``http.client`` connection and the pool it belongs to."""
 
-    __slots__ = ("absolute", "extra", "key", "raw", "used")
+    __slots__ = ("absolute", "dialled", "extra", "key", "raw", "used")
 
     def __init__(
         self, raw: http.client.HTTPConnection, key: object, *, absolute: bool, extra: dict[str, str]
@@ -168,6 +169,19 @@ class _Connection:
         self.absolute = absolute  # a plain-HTTP proxy wants the whole URL
         self.extra = extra
         self.used = False
+        self.dialled: socket.socket | None = None
+
+    def open(self, limit: float) -> None:
+        """Connect, through the proxy and TLS where wanted."""
+        try:
+            self.raw.connect()
+        except BaseException:
+            # http.client leaves a refused tunnel's answer holding the socket
+            if self.dialled is not None and self.dialled.fileno() >= 0:
+                os.close(self.dialled.detach())
+            raise
+        plain: Any = self.raw.sock
+        self.raw.sock = Watched(plain, limit)
 
     def alive(self) -> bool:
         """An idle connection that is readable was closed by the other side."""
@@ -330,9 +344,7 @@ class Transport:
                 _Exact(stream, body.size) if stream is not None and isinstance(body, Body) else body
             )
             if conn.raw.sock is None:
-                conn.raw.connect()
-                plain: Any = conn.raw.sock
-                conn.raw.sock = Watched(plain, self.config.timeout)
+                conn.open(self.config.timeout)
             conn.raw.request(request.method, path, body=payload, headers=headers)
         except (BrokenPipeError, ConnectionResetError):
             if stream is None:
@@ -470,11 +482,14 @@ class Transport:
             raw.set_tunnel(name, port, headers=proxy_auth)
         guarded = request.public_only and proxy is None
 
+        conn = _Connection(raw, key, absolute=proxy is not None and scheme == "http", extra=extra)
+
         def dial(address: tuple[str, int], timeout: float, _source: object = None) -> socket.socket:
-            return self._dialer.connect(*address, timeout, public_only=guarded)
+            conn.dialled = self._dialer.connect(*address, timeout, public_only=guarded)
+            return conn.dialled
 
         vars(raw)["_create_connection"] = dial  # http.client's own seam for tests, stable since Python 2.7
-        return _Connection(raw, key, absolute=proxy is not None and scheme == "http", extra=extra)
+        return conn
 
     def _proxy(self, scheme: str, name: str, port: int) -> tuple[tuple[str, int], dict[str, str]] | None:
         url = proxy_for(self.config.proxies, scheme, name, port)
