@@ -11,6 +11,9 @@ PACKAGES="
     skopeo uidmap umoci xz-utils zstd
 "
 
+# A browser is only needed by the tests of `report`.
+[ "${1:-}" != test ] || PACKAGES="$PACKAGES chromium fonts-dejavu-core"
+
 missing_packages() {
     for package in $PACKAGES; do
         # shellcheck disable=SC2016

@@ -3,7 +3,7 @@
 # Arguments go to pytest: scripts/test.sh -k reference
 set -eu
 cd "$(dirname "$0")/.."
-scripts/setup.sh
+scripts/setup.sh test
 PATH="$PWD/.venv/bin:$PATH"
 export PATH
 

@@ -27,13 +27,13 @@ _EPILOG = "REF is a build id, its unique beginning, or ^N: the N-th from the new
 def command(words: Sequence[str], given: Globals) -> int:
     """``history``: its subcommands."""
     commands: dict[str, Callable[[Sequence[str], Globals], int]] = {
-        "ls": _ls, "list": _ls, "inspect": _inspect, "logs": _logs, "rm": _rm, "trace": _trace,
+        "ls": _ls, "list": _ls, "inspect": _inspect, "logs": _logs, "open": _open, "rm": _rm, "trace": _trace,
         "export": _export, "import": _import,
     }  # fmt: skip
     if not words or words[0] in ("--help", "-h"):
         raise HelpWanted(
             Command(
-                f"{given.program} history", "ls | inspect | logs | rm | trace | export | import",
+                f"{given.program} history", "ls | inspect | logs | open | rm | trace | export | import",
                 "Look at the builds that were run. `history inspect attachment` shows what a build attached.",
                 global_flags(), epilog=_EPILOG,
             )
@@ -310,6 +310,38 @@ def _raw_logs(history: History, record: dict[str, Any], text: str) -> int:
     if not found:
         sys.stderr.write(f'no step with "{text}" in its name wrote anything\n')
     return 0 if found else 1
+
+
+def _open(words: Sequence[str], given: Globals) -> int:
+    about = "Write the page of a build (as `report` does) and open it in the browser."
+    args, settings, history = begin(words, given, subcommand(given, "open", "[REF]", about, (), 1))
+    record = history.find(args.args[0] if args.args else "")
+    import os
+    import tempfile
+
+    from .report import write_report
+
+    path = os.path.join(tempfile.mkdtemp(prefix="lapstrake-"), f"build-{record['id'][:12]}.html")
+    write_report(settings, history, record, path)
+    sys.stdout.write(path + "\n")
+    sys.stdout.flush()
+    opener = _opener(settings)
+    if not opener:
+        sys.stderr.write("no browser can be started from here; open the file above\n")
+        return 0
+    import subprocess
+
+    subprocess.run([opener, path], stdin=subprocess.DEVNULL, check=False)
+    return 0
+
+
+def _opener(settings: Settings) -> str:
+    import shutil
+
+    env = settings.environ
+    if sys.platform != "darwin" and not (env.get("DISPLAY") or env.get("WAYLAND_DISPLAY")):
+        return ""
+    return shutil.which("open" if sys.platform == "darwin" else "xdg-open", path=env.get("PATH")) or ""
 
 
 def _rm(words: Sequence[str], given: Globals) -> int:

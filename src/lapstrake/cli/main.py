@@ -33,6 +33,7 @@ COMMANDS = {
     "history": ("history", "command", "Look at the builds that were run: logs, times, errors, traces"),
     "context": ("context", "command", "Say which files of a directory a build sees, and why"),
     "debug": ("debug", "command", "Open a shell in the state of a failed step"),
+    "report": ("report", "command", "Write a page about a build, to open in a browser"),
     "doctor": ("doctor", "command", "Say what this host can do, and how to mend what it lacks"),
     "du": ("space", "command_du", "Show what the store takes on disk"),
     "prune": ("space", "command_prune", "Remove cached results from the store"),
