@@ -44,7 +44,7 @@ def command(words: Sequence[str], given: Globals) -> int:
         settings = replace(settings, access=access_of(args, registries_of_build(args)))
     request = to_request(args, settings.environ, progress=settings.progress)
     settings = _with_summary(args, settings)
-    return execute(request, settings, quiet=args.flag("quiet"))
+    return execute(request, settings, quiet=args.flag("quiet"), twice=args.flag("check-repro"))
 
 
 def to_request(
@@ -417,8 +417,8 @@ class Interrupts:
             _signal.signal(number, old)
 
 
-def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -> int:
-    """Build, show and report; the exit code."""
+def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False, twice: bool = False) -> int:
+    """Build, show and report; the exit code.  ``twice``: and once more, to see whether it is the same."""
     if request.call.name != "build":
         from .calls import show_call
 
@@ -448,7 +448,13 @@ def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -
     error: BaseException | None = None
     try:
         with Interrupts(cancel):
-            result = run_build(request, settings, renderer.emit, cancel)
+            if twice:
+                from ..engine.repro import check_reproducible
+
+                done = check_reproducible(request, settings, renderer.emit, cancel)
+                result = done.result
+            else:
+                result = run_build(request, settings, renderer.emit, cancel)
     except BaseException as e:
         error = e
         if not request.on_fail:
@@ -472,6 +478,10 @@ def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False) -
         from .summary import summary
 
         sys.stderr.write(summary(result, settings.summary))
+    if twice:
+        from .diff import tell
+
+        code = tell(done, request)
     return code
 
 

@@ -52,6 +52,7 @@ _FLAGS = (
     Flag("call", help='Instead of building: "check", "outline" or "targets"', metavar="METHOD"),
     Flag("cgroup-parent", help="Parent cgroup of RUN steps", metavar="CGROUP"),
     Flag("check", "bool", 'Check the Dockerfile only; short for "--call=check"'),
+    Flag("check-repro", "bool", "Build twice and show what differs; exit code 1 when anything does"),
     Flag("explain", "bool", "Say of every step that runs why it was not cached"),
     Flag(
         "file",

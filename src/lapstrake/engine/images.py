@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Protocol
 
+    from ..export.base import Blobs
+    from ..layer.compare import Difference
     from ..store.content import ContentStore
     from ..store.index import Index
 
@@ -155,6 +157,41 @@ def inspect(settings: Settings, name: str, platform: Platform | None = None) -> 
 
 def _parts(doc: dict[str, Any]) -> list[dict[str, Any]]:
     return [doc["config"], *(doc.get("layers") or ())]
+
+
+def compare_names(
+    settings: Settings,
+    names: tuple[str, str],
+    platform: Platform | None = None,
+    *,
+    by_layer: bool = False,
+    times: bool = True,
+) -> list[Difference]:
+    """What differs between two images, each a name of the store or ``oci:DIRECTORY[:TAG]``."""
+    from .compare import compare_images, pictures
+
+    content, index = _stores(settings)
+    try:
+        tops = [_top(content, index, n) for n in names]
+    finally:
+        index.close()
+    images = [pictures(top, blobs, platform) for top, blobs in tops]
+    return compare_images(images[0], images[1], (tops[0][1], tops[1][1]), by_layer=by_layer, times=times)
+
+
+def _top(content: ContentStore, index: Index, name: str) -> tuple[Descriptor, Blobs]:
+    if not name.startswith("oci:"):
+        return find(content, index, name).descriptor, content
+    from ..export.layout import REF_NAME, LayoutBlobs, read_index
+    from ..oci.manifest import parse_descriptor
+
+    path, _, tag = name[4:].partition(":")
+    entries = read_index(path)
+    wanted = [e for e in entries if (e.get("annotations") or {}).get(REF_NAME) == tag] if tag else entries
+    if len({e.get("digest") for e in wanted}) != 1:
+        what = "no image" if not wanted else "several images"
+        raise ExportError(f"{name}: {what} of that name", hint="name one by its tag: oci:DIRECTORY:TAG")
+    return parse_descriptor(wanted[0]), LayoutBlobs(path)
 
 
 def remove(settings: Settings, names: Sequence[str]) -> tuple[str, ...]:
