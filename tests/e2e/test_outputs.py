@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import os
+import tarfile
 
 import pytest
 from tests.e2e.images import Podman, raw, tool
@@ -106,3 +110,112 @@ def test_load_into_podman_moves_only_what_it_lacks(lap, context, tmp_path):
         )  # the base's layer was never pulled
     finally:
         podman.close()
+
+
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep, as of ping
+
+
+def awkward(path) -> None:
+    """A tar of what formats and tools stumble over."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+
+        def add(name, kind=tarfile.REGTYPE, data=b"", **fields):
+            info = tarfile.TarInfo(name)
+            info.type, info.size, info.mode = kind, len(data), 0o755
+            for key, value in fields.items():
+                setattr(info, key, value)
+            tar.addfile(info, io.BytesIO(data))
+
+        add("w", tarfile.DIRTYPE)
+        add("w/" + "l" * 120, tarfile.DIRTYPE)
+        add("w/" + "l" * 120 + "/" + "n" * 150, data=b"long")
+        add("w/näme ✓", data=b"unicode", uid=3_000_000, gid=3_000_001)
+        add(
+            "w/ping",
+            data=b"#!",
+            pax_headers={"SCHILY.xattr.security.capability": CAPABILITY.decode("utf-8", "surrogateescape")},
+        )
+        add("w/first", data=b"shared")
+        add("w/" + "l" * 120 + "/second", tarfile.LNKTYPE, linkname="w/first")
+        add("w/link", tarfile.SYMTYPE, linkname="t" * 200)
+        add("w/setuid", data=b"s", mode=0o4711)
+        add("w/sticky", tarfile.DIRTYPE, mode=0o1777)
+
+
+def test_awkward_files_survive_every_format_and_reader(shared_lap, context, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("unpacks owners and capabilities")
+    directory = context(
+        {
+            "Dockerfile": "FROM busybox\nADD a.tar /\nRUN rm /w/setuid && rm -r /w/sticky && mkdir /w/sticky && touch /w/sticky/new\n"
+        }
+    )
+    awkward(directory / "a.tar")
+    out = tmp_path / "layout"
+    shared_lap(
+        "build", directory, "-t", "awkward:1", "-o", f"type=oci,tar=false,dest={out}", "-o", f"type=docker,dest={tmp_path}/docker.tar",
+        "-o", f"type=tar,dest={tmp_path}/files.tar", "-o", f"type=local,dest={tmp_path}/files",
+    )  # fmt: skip
+    from lapstrake.export.validate import validate
+
+    assert validate(str(out)) == []
+    tool("umoci", "unpack", "--image", f"{out}:1", tmp_path / "bundle")
+    root = tmp_path / "bundle" / "rootfs" / "w"
+    long = "l" * 120
+    assert (root / long / ("n" * 150)).read_text() == "long"
+    assert ((root / "näme ✓").stat().st_uid, (root / "näme ✓").stat().st_gid) == (3_000_000, 3_000_001)
+    assert os.getxattr(root / "ping", "security.capability") == CAPABILITY
+    assert (root / "first").stat().st_ino == (root / long / "second").stat().st_ino
+    assert os.readlink(root / "link") == "t" * 200
+    assert not (root / "setuid").exists() and [p.name for p in (root / "sticky").iterdir()] == ["new"]
+    with tarfile.open(tmp_path / "files.tar") as tar:
+        assert tar.getmember("w/näme ✓").uid == 3_000_000
+        assert "SCHILY.xattr.security.capability" in tar.getmember("w/ping").pax_headers
+        assert {tar.getmember("w/first").type, tar.getmember(f"w/{long}/second").type} == {
+            tarfile.REGTYPE,
+            tarfile.LNKTYPE,
+        }
+    local = tmp_path / "files" / "w"
+    assert (local / "näme ✓").stat().st_uid == 0 and (local / "first").stat().st_nlink == 2
+    podman = Podman(tmp_path / "p")
+    try:
+        podman("load", "-q", "-i", tmp_path / "docker.tar")
+        said = podman.run(
+            "docker.io/library/awkward:1",
+            "sh",
+            "-c",
+            "cd /w && stat -c %u:%g n* && cat */nn* && ls sticky && stat -c %h first",
+        )
+        assert said.split() == ["3000000:3000001", "long", "new", "2"] or said.splitlines()[1:] == [
+            "longnew",
+            "2",
+        ]
+    finally:
+        podman.close()
+
+
+def test_windows_images_by_copy_alone(shared_lap, context, tmp_path):
+    directory = context(
+        {"Dockerfile": 'FROM scratch\nWORKDIR /app\nCOPY a b /app/\nCMD ["a.exe"]\n', "a": "a", "b": "b"}
+    )
+    out = tmp_path / "layout"
+    shared_lap(
+        "build",
+        directory,
+        "--platform=windows(10.0.20348.1)/amd64",
+        "-t",
+        "win:1",
+        "-o",
+        f"type=oci,tar=false,dest={out}",
+    )
+    doc, conf = raw(f"oci:{out}"), config(out)
+    assert (conf["os"], conf["os.version"]) == ("windows", "10.0.20348.1")
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blobs_of(out, doc)[-1]))) as tar:
+        found = {m.name: m for m in tar}
+    assert list(found) == ["Hives", "Files", "Files/app", "Files/app/a", "Files/app/b"]
+    assert {n: m.pax_headers["MSWINDOWS.fileattr"] for n, m in found.items()} == {
+        "Hives": "16", "Files": "16", "Files/app": "16", "Files/app/a": "32", "Files/app/b": "32",
+    }  # fmt: skip
+    from lapstrake.export.validate import validate
+
+    assert validate(str(out)) == []

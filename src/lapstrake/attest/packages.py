@@ -1,4 +1,4 @@
-"""Which packages a file tree holds: dpkg, apk, Python, npm and Go (no program of the image runs)."""
+"""Which packages a file tree holds: dpkg, apk, rpm, Python, npm, Go and Java (no program of the image runs)."""
 
 from __future__ import annotations
 
@@ -36,19 +36,23 @@ class Package(Value):
         """The package URL."""
         from urllib.parse import quote
 
-        space = {"deb": "debian", "apk": "alpine"}.get(self.kind, "")
+        space = {"deb": "debian", "apk": "alpine", "rpm": "redhat"}.get(self.kind, "")
         if self.distro and space:
             space = self.distro.rsplit("-", 1)[0]
         name = self.name
         if self.kind == "pypi":
             name = name.lower().replace("_", "-")
         path = "/".join(quote(p, safe="") for p in name.split("/"))
-        query = [f"{k}={quote(v, safe='')}" for k, v in (("arch", self.arch), ("distro", self.distro)) if v]
+        epoch, version = "", self.version
+        if self.kind == "rpm" and ":" in version:
+            epoch, _, version = version.partition(":")
+        pairs = (("arch", self.arch), ("distro", self.distro), ("epoch", epoch))
+        query = [f"{k}={quote(v, safe='')}" for k, v in pairs if v]
         return (
             f"pkg:{self.kind}/"
             + (f"{space}/" if space else "")
             + path
-            + f"@{quote(self.version, safe='')}"
+            + f"@{quote(version, safe='')}"
             + ("?" + "&".join(query) if query else "")
         )
 
@@ -59,6 +63,7 @@ def scan(tree: Tree) -> list[Package]:
     found: set[Package] = set()
     found.update(_dpkg(tree, distro))
     found.update(_apk(tree, distro))
+    found.update(_rpm(tree, distro))
     for path, node in walk(tree):
         if node.kind == FILE:
             found.update(_by_path(tree, path, node))
@@ -145,6 +150,24 @@ def _apk(tree: Tree, distro: str) -> Iterator[Package]:
                 )
 
 
+def _rpm(tree: Tree, distro: str) -> Iterator[Package]:
+    from . import rpmdb
+
+    for path in (f"{folder}/{name}" for folder in rpmdb.FOLDERS for name in rpmdb.FILES):
+        data = _read(tree, path, MAX_DATABASE * 4)
+        for p in rpmdb.packages(data) if data else ():
+            version = f"{p.epoch}:{p.version}" if p.epoch else p.version
+            yield Package("rpm", p.name, version, p.arch, p.license, p.source, path, distro)
+
+
+def _java(tree: Tree, path: str) -> Iterator[Package]:
+    from . import jars
+
+    with tree.open(path) as f:
+        for name, version in jars.packages(f, path):
+            yield Package("maven", name, version, path=path)
+
+
 def _by_path(tree: Tree, path: str, node: Node) -> Iterator[Package]:
     parts = path.rsplit("/", 4)
     name = parts[-1]
@@ -159,6 +182,8 @@ def _by_path(tree: Tree, path: str, node: Node) -> Iterator[Package]:
         scoped = len(parts) >= 4 and parts[-4] == "node_modules" and parts[-3].startswith("@")
         if scoped or (len(parts) >= 3 and parts[-3] == "node_modules"):
             yield from _npm(tree, path)
+    elif name.endswith((".jar", ".war", ".ear", ".hpi")) and node.size <= MAX_BINARY:
+        yield from _java(tree, path)
     elif node.mode & 0o111 and 4096 <= node.size <= MAX_BINARY:
         yield from _go(tree, path)
 
