@@ -219,3 +219,25 @@ def test_windows_images_by_copy_alone(shared_lap, context, tmp_path):
     from lapstrake.export.validate import validate
 
     assert validate(str(out)) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--annotation=index:a=b"], "index annotations not supported for single platform export"),
+        (["--annotation=manifest[linux/s390x]:a=b"], "invalid annotation: no platform linux/s390x found in source"),
+        (["--platform=linux/amd64,linux/arm64", "-o=type=docker,dest=x.tar"], "docker exporter does not support exporting manifest lists"),
+        (["-o=type=local,dest=/proc/files,mode=delete"], "not below the current directory"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written_is_said_before_anything_runs(shared_lap, context, flags, message):
+    directory = context({"Dockerfile": "FROM busybox\nRUN exit 9\n"})
+    done = shared_lap(
+        "build",
+        directory,
+        *(flags if "-o=" in "".join(flags) else [*flags, "-o=type=oci,dest=x.tar"]),
+        check=False,
+        cwd=directory,
+    )
+    assert message in done.stderr and "exit code: 9" not in done.stderr
+    assert not (directory / "x.tar").exists()

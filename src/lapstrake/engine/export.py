@@ -81,6 +81,7 @@ class Export:
 
     def _open(self) -> list[Output]:
         from ..export.base import ExportEnv
+        from ..export.dockerarchive import LISTS_TO_FILE
         from ..export.open import open_exporter
         from ..export.options import attributes, check_outputs, form_options
 
@@ -103,6 +104,13 @@ class Export:
                     self._note(
                         "rewrite-timestamp is specified, but no source-date-epoch was found: times are kept"
                     )
+            if (
+                spec.type == "docker"
+                and spec.dest
+                and len(self.platforms) > 1
+                and spec.get("tar", "true") != "false"
+            ):
+                raise ExportError(LISTS_TO_FILE, hint="use type=oci, or build one platform")
             exporter = None if spec.type == "cacheonly" else open_exporter(spec, self.request.tags, env)
             out.append(Output(spec, exporter, form))
         return out
@@ -198,12 +206,11 @@ class Export:
             images.append(image)
         if form is not None:
             step.status("exporting layers", started)
-        multi = dict(self.request.build_args).get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true")
         if form is None:
             return assemble_result(images, created=self.epoch)
         notes = form.annotations
         result = assemble_result(
-            images, oci=form.oci, oci_artifact=form.oci_artifact, force_index=multi, created=form.epoch, referrers=form.referrers,
+            images, oci=form.oci, oci_artifact=form.oci_artifact, force_index=self._multi(), created=form.epoch, referrers=form.referrers,
             annotations=[(a.key, a.value) for a in notes if a.level == "index"],
             descriptor_annotations=[(a.key, a.value) for a in notes if a.level == "index-descriptor"],
         )  # fmt: skip
@@ -213,6 +220,10 @@ class Export:
         if result.index is not None:
             step.status(f"exporting manifest list {result.descriptor.digest}")
         return result
+
+    def _multi(self) -> bool:
+        """Whether even a single platform gets an index."""
+        return dict(self.request.build_args).get("BUILDKIT_MULTI_PLATFORM", "").lower() in ("1", "t", "true")
 
     def forms(self) -> list[FormOptions]:
         """The forms of images that the outputs need, each once."""
@@ -282,6 +293,9 @@ class Export:
 
     def _check_annotations(self, form: FormOptions) -> None:
         known = {str(p) for p in self.platforms} | {p.full for p in self.platforms}
+        one = len(self.platforms) == 1 and not self.request.attests and not self._multi()
+        if one and any(n.level.startswith("index") for n in form.annotations):
+            raise ExportError("index annotations not supported for single platform export")
         for note in form.annotations:
             if note.platform and note.platform not in known:
                 raise ExportError(f"invalid annotation: no platform {note.platform} found in source")
