@@ -99,9 +99,10 @@ class Lowering:
 
     def label(self, prefix: str, text: str) -> str:
         """The step's display name."""
-        return self.planner.label(
-            self.s, self.s.position, prefix + " ".join(text.split("\n", maxsplit=1)[0].split())
-        )
+        from .labels import shown
+
+        words = shown(text, self.s.env, self.planner.df.escape)
+        return self.planner.label(self.s, self.s.position, prefix + words)
 
     def vertex(self, op: Op, inputs: tuple[Vertex, ...], label: str, item: ins.Instruction) -> Vertex:
         """A vertex of this stage."""
@@ -243,13 +244,18 @@ class Lowering:
 
     def do_workdir(self, item: ins.Workdir, prefix: str) -> None:
         s = self.s
-        path = join_path(s.image.c.get("WorkingDir") or "/", self.ex(item.path, item))
-        s.image.c["WorkingDir"] = path
+        given, before = self.ex(item.path, item), str(s.image.c.get("WorkingDir") or "/")
+        if s.image.os == "windows":
+            given, before = _windows_path(given, item), before.replace("\\", "/")
+        path = join_path(before, given)
+        s.image.c["WorkingDir"] = path.replace("/", "\\") if s.image.os == "windows" else path
         if path == "/":
             s.image.history("WORKDIR /")
             return
         op = MkdirOp(path, str(s.image.c.get("User") or ""), self.planner.inp.epoch)
-        s.root = self.vertex(op, (self.root,), self.label(prefix, f"WORKDIR {path}"), item)
+        s.root = self.vertex(
+            op, (self.root,), self.label(prefix, f"WORKDIR {self.ex(item.path, item)}"), item
+        )
         s.layers.append(s.root)
         s.image.history(f"WORKDIR {path}", layer=True)
 
@@ -333,6 +339,11 @@ class Lowering:
             arg_names=tuple(n for n in s.args if n in s.env),
         )  # fmt: skip
         label = self.label(prefix, item.original or "RUN " + shown_cmd)
+        bodies = item.command.heredocs
+        if len(bodies) == 1 and _is_lone_heredoc(item.command.args[0]):
+            from .labels import summary
+
+            label += summary(bodies[0].content)
         s.root = self.vertex(op, tuple(inputs), label, item)
         s.layers.append(s.root)
         declared = [f"{k}={s.env.get(k, '')}" for k in s.args]
@@ -437,6 +448,18 @@ def _default_sharing(kind: str, target: str) -> str:
 def _owner(kind: str, given: int | None) -> int:
     """A cache mount belongs to the step's user (-1) unless the Dockerfile says otherwise."""
     return given if given is not None else -1 if kind == "cache" else 0
+
+
+def _windows_path(path: str, item: ins.Instruction) -> str:
+    """A Windows path with slashes and without its drive, which can only be C: (spec §11)."""
+    path = path.replace("\\", "/")
+    if path.startswith("//"):
+        raise DockerfileError("UNC paths are not supported", span=item.span)
+    if path[1:2] == ":":
+        if path[0] not in "cC":
+            raise DockerfileError("The specified path is not on the system drive (C:)", span=item.span)
+        return "/" + path[2:].lstrip("/")
+    return path
 
 
 def _is_lone_heredoc(line: str) -> bool:
