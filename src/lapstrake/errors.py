@@ -57,7 +57,10 @@ class BakeError(BuildError):
 
 
 class DockerfileError(BuildError):
-    """The Dockerfile is wrong.  ``others`` holds further problems of the same file."""
+    """The Dockerfile is wrong.  ``others`` holds further problems of the same file, ``partial`` the
+    Dockerfile as far as it was read before a syntax error."""
+
+    partial: object = None
 
     def __init__(
         self,

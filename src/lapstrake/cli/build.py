@@ -57,7 +57,9 @@ def to_request(
     build_args = dict(p for raw in given_args if (p := optspec.build_arg(raw, env)) is not None)
     annotations = tuple(a for raw in args.many("annotation") for a in optspec.annotation(raw))
     epoch = args.text("source-date-epoch") or args.text("timestamp")
-    epoch = epoch or build_args.get("SOURCE_DATE_EPOCH", "") or env.get("SOURCE_DATE_EPOCH", "")
+    epoch_from = "" if epoch else build_args.get("SOURCE_DATE_EPOCH", "") or env.get("SOURCE_DATE_EPOCH", "")
+    if epoch_from.isdigit():
+        epoch, epoch_from = epoch_from, ""
     network, allow = _network(args)
     isolation, warnings = _isolation(args)
     return BuildRequest(
@@ -93,6 +95,7 @@ def to_request(
         iidfile=args.text("iidfile"),
         iidfile_raw=args.has("iidfile-raw"),
         source_date_epoch=optspec.epoch(epoch),
+        epoch_from=epoch_from,
         call=call,
         progress=_progress(args, progress),
         builder=args.text("builder"),

@@ -211,6 +211,24 @@ def check(
     return lint.warnings
 
 
+def check_read(error: DockerfileError, build_args: Mapping[str, str] | None = None) -> list[LintWarning]:
+    """What is found while reading a file, up to its first syntax error (spec §1.5)."""
+    dockerfile, where = error.partial, error.span
+    if not isinstance(dockerfile, Dockerfile) or where is None:
+        return []
+    lint = Linter(options_of(dockerfile, build_args))
+    for arg in dockerfile.global_args:
+        if arg.span.first < where.first:
+            _syntax(lint, arg)
+    for stage in dockerfile.stages:
+        if stage.base.span.first < where.first:
+            _stage_syntax(lint, stage.base)
+        for instruction in stage.instructions:
+            if instruction.span.first < where.first:
+                _syntax(lint, instruction)
+    return lint.warnings
+
+
 def _syntax(lint: Linter, at: Instruction) -> None:
     if at.empty_continuation:
         lint.report("NoEmptyContinuation", "Empty continuation line", at)

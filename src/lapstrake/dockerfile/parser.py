@@ -43,10 +43,7 @@ def parse(text: bytes, filename: str) -> Dockerfile:
         errors.append(DockerfileError("file with no instructions", span=whole))
     elif not errors and not builder.stages:
         errors.append(DockerfileError("dockerfile contains no stages to build", span=whole))
-    if errors:
-        errors[0].others = tuple(errors[1:])
-        raise errors[0]
-    return Dockerfile(
+    found = Dockerfile(
         filename,
         source,
         directives.escape,
@@ -54,6 +51,11 @@ def parse(text: bytes, filename: str) -> Dockerfile:
         tuple(builder.global_args),
         builder.finish(),
     )
+    if errors:
+        errors[0].others = tuple(errors[1:])
+        errors[0].partial = found
+        raise errors[0]
+    return found
 
 
 class _Builder:

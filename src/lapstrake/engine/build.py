@@ -98,6 +98,10 @@ class Build:
         self.engine.say = self.engine.say or self._say_sandbox
         inputs, dockerfile = self._load(open_inputs)
         self.dockerfile = dockerfile
+        if self.request.epoch_from or "SOURCE_DATE_EPOCH" in dockerfile.source:
+            from .epoch import find_epoch
+
+            self.epoch = find_epoch(self.engine, self.request, inputs, dockerfile)
         self.worker = shared.worker_for(self)
         self.inputs, context = shared.adopt(inputs, self.worker)
         self.exporting = self.open_export()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import BuildError, ResolveError
+from ..errors import BuildError, DockerfileError, ResolveError
 from ..values import Value
 
 TYPE_CHECKING = False
@@ -109,6 +109,10 @@ def _check(engine: Any, request: BuildRequest, inputs: Any, source: str) -> Answ
         warnings = lint_warnings(dockerfile, request, platform, bases, inputs.ignore, stages).warnings
     except BuildError as exc:
         error = exc
+        if isinstance(exc, DockerfileError) and exc.partial is not None:
+            from ..dockerfile.lint import check_read
+
+            warnings = tuple(check_read(exc, dict(request.build_args)))
     text = outline.check_text(warnings, error)
     document = json.loads(outline.check_json(warnings, inputs.dockerfile_name, source, error))
     return Answer(text, document, 1 if warnings or error is not None else 0)

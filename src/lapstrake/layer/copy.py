@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from ..errors import BuildError
 from ..tree import DIR, FILE, SYMLINK, Entry, Node
 from .select import clean, excludes_of, resolve, select, walk
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     Unpack = Callable[[Tree, str], "list[Entry] | None"]
 
 _PARENT_MODE = 0o755
+_SERIAL = count(1)
 _MAX_DEPTH = 200
 
 
@@ -348,11 +351,26 @@ class _Plan:
         if not self.links:
             return ordered
         first: dict[object, str] = {}
+        sizes: dict[object, int] = {}
+        for group in self.links.values():
+            sizes[group] = sizes.get(group, 0) + 1
+        serial = next(_SERIAL)
+        numbers: dict[object, int] = {}
         out = []
         for e in ordered:
-            group = self.links.get(e.path)
-            if group is not None and e.node.kind == FILE:
-                out.append(_relink(e, "" if first.setdefault(group, e.path) == e.path else first[group]))
-            else:
+            found = self.links.get(e.path)
+            if found is None or e.node.kind != FILE:
                 out.append(e)
+                continue
+            # The source's inode says nothing here: another layer may copy the same file differently.
+            number = numbers.setdefault(found, len(numbers))
+            inode = (-serial, number) if sizes[found] > 1 else None
+            target = first.setdefault(found, e.path)
+            target = "" if target == e.path else target
+            node = _with_inode(e.node, inode)
+            out.append(Entry(e.path, node, target, e.whiteout, e.opaque, e.tree, e.source, e.data))
         return out
+
+
+def _with_inode(n: Node, inode: tuple[int, int] | None) -> Node:
+    return Node(n.kind, n.mode, n.uid, n.gid, n.size, n.mtime_ns, n.linkname, n.rdev, n.xattrs, inode)

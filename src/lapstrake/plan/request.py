@@ -143,6 +143,7 @@ class BuildRequest(Value):
     iidfile: str = ""
     iidfile_raw: bool = False  # without the "sha256:"
     source_date_epoch: int | None = None
+    epoch_from: str = ""  # instead: the name of the source whose time it is
     call: CallSpec = CallSpec()
     progress: str = "auto"
     builder: str = ""

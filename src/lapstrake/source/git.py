@@ -287,6 +287,17 @@ def checkout(
     return commit
 
 
+def commit_time(found: GitRef, scratch: str, access: Access | None = None) -> int:
+    """When the commit was made that a reference names now, in seconds; ``scratch``: an empty directory."""
+    commit = resolve(found, access)
+    work = os.path.join(scratch, "time")
+    os.mkdir(work)
+    repo = _Repo(found, access, os.path.join(work, ".git"), work)
+    repo.run("init", "-q", "--end-of-options", work)
+    _fetch(repo, found, commit)
+    return int(repo.run("show", "-s", "--format=%ct", commit).strip() or 0)
+
+
 class _Repo(Value):
     found: GitRef
     access: Access | None

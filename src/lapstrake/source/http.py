@@ -92,6 +92,12 @@ def unchanged(url: str, known: Download, *, authorization: str = "", timeout: fl
         return False  # some servers know no HEAD
 
 
+def last_modified(url: str, *, authorization: str = "", timeout: float = _TIMEOUT) -> int:
+    """When a URL's content was last changed, in seconds, as its server says; 0 when it does not."""
+    with _open(url, "HEAD", {}, authorization, timeout) as response:
+        return _mtime(response.headers.get("Last-Modified") or "")
+
+
 def _receive(
     url: str, response: http.client.HTTPResponse, out: IO[bytes], hashes: tuple[Any, ...], limit: int
 ) -> int:
