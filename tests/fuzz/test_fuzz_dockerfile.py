@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import random
+import resource
+import signal
 import time
 from pathlib import Path
 
@@ -120,7 +122,23 @@ def ignored(data: bytes, rng: random.Random) -> None:
             assert type(e).__name__ == "BadPattern"
 
 
-def test_fuzz():
+@pytest.fixture
+def bounded():
+    """Memory and time that one input may not pass: a failure here must not become the machine's."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError("one input takes more than 20 s")
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2 << 30, limits[1]))
+    before = signal.signal(signal.SIGALRM, too_long)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_fuzz(bounded):
     seed = int(os.environ.get("LAPSTRAKE_FUZZ_SEED") or time.time_ns() % 10**9)
     seconds = float(os.environ.get("LAPSTRAKE_FUZZ_SECONDS") or 120)
     rng = random.Random(seed)
@@ -130,6 +148,7 @@ def test_fuzz():
     while time.monotonic() < end:
         data = mutated(rng, seeds)
         started = time.process_time()
+        signal.alarm(20)
         try:
             counts[work(data)] += 1
             ignored(data, rng)

@@ -6,7 +6,7 @@ import pytest
 
 from lapstrake.plan.labels import shown, summary
 
-ENV = {"V": "1.2", "DIR": "/opt/x"}
+ENV = {"V": "1.2", "DIR": "/opt/x", "": "blank"}
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,7 @@ ENV = {"V": "1.2", "DIR": "/opt/x"}
         ("RUN a   \tb\nsecond line", "RUN a b"),
         ("COPY $V ${", "COPY 1.2 ${"),
         ("RUN echo $", "RUN echo $"),
+        ("RUN echo $. ${}", "RUN echo $. ${}"),
     ],
 )
 def test_shown(text, expected):

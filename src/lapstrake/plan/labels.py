@@ -39,7 +39,7 @@ def _replaced(text: str, env: Mapping[str, str], escape: str) -> str:
             i += 2
             continue
         name, end = _name(text, i) if ch == "$" and not single else ("", 0)
-        if name in env:
+        if name and name in env:
             out.append(env[name])
             i = end
             continue
