@@ -9,7 +9,8 @@ import pytest
 from lapstrake.errors import ResolveError, UsageError
 from lapstrake.registry.auth import Auth, Challenge, Credentials, merge_scopes, parse_challenges
 from lapstrake.registry.config import KeyPair, Proxies, has_port, hostname, is_loopback, parse
-from lapstrake.registry.transport import Transport, _no_proxy, _retry_after, shown
+from lapstrake.registry.route import _no_proxy
+from lapstrake.registry.transport import Transport, _retry_after, shown
 from lapstrake.values import replace
 
 TABLES = {

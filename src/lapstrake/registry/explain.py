@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from ..values import Value
 from .config import is_loopback
+from .route import certificate_files, proxy_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,25 +101,9 @@ def _certificates(config: RegistryConfig, host: Host) -> tuple[tuple[str, ...], 
     return tuple(ca), tuple(pairs)
 
 
-def certificate_files(config: RegistryConfig, host: Host) -> list[str]:
-    """The ``.crt`` and ``.cert`` files of certs.d directories that are meant for a host."""
-    names = dict.fromkeys((host.address, host.registry))
-    folders = [os.path.join(base, name) for base in config.certs_dirs for name in names]
-    if config.cert_dir:
-        folders.append(config.cert_dir)
-    out = []
-    for folder in folders:
-        try:
-            found = sorted(os.listdir(folder))
-        except OSError:
-            continue
-        out += [os.path.join(folder, n) for n in found if n.endswith((".crt", ".cert"))]
-    return out
-
-
 def _proxy(config: RegistryConfig, host: Host) -> str:
     """The proxy, without user and password."""
-    from .transport import proxy_for, shown
+    from .transport import shown
 
     if is_loopback(host.address):
         return ""

@@ -10,8 +10,9 @@ import threading
 
 from ..errors import Cancelled, ResolveError
 from ..values import Value, replace
-from .config import Host, Proxies, RegistryConfig, has_port, hostname, in_network, is_loopback
+from .config import Host, RegistryConfig, hostname
 from .dial import Dialer, Watched
+from .route import proxy_for, tls_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -511,64 +512,10 @@ class Transport:
         with self._lock:
             context = self._contexts.get(host)
         if context is None:
-            context = _tls(self.config, host)
+            context = tls_context(self.config, host)
             with self._lock:
                 self._contexts[host] = context
         return context
-
-
-def _tls(config: RegistryConfig, host: Host | None) -> ssl.SSLContext:
-    import ssl
-
-    from .explain import certificate_files
-
-    try:
-        context = ssl.create_default_context(cafile=config.ca_bundle or None)
-        if host is None:
-            return context
-        if not host.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        for path in host.ca:
-            context.load_verify_locations(path)
-        for pair in host.keypair:
-            context.load_cert_chain(pair.cert, pair.key)
-        for path in certificate_files(config, host):
-            if path.endswith(".crt"):
-                context.load_verify_locations(path)
-            else:
-                context.load_cert_chain(path, path.removesuffix(".cert") + ".key")
-    except (OSError, ssl.SSLError) as err:
-        where = host.address if host is not None else "the CA bundle"
-        raise ResolveError(f"can't load the certificates for {where}: {err}", code="TLS") from err
-    return context
-
-
-def proxy_for(proxies: Proxies, scheme: str, name: str, port: int) -> str:
-    """The proxy's URL for a host, or empty: loopback and what NO_PROXY names are reached directly."""
-    url = proxies.https if scheme == "https" else proxies.http
-    if is_loopback(f"[{name}]" if ":" in name else name) or _no_proxy(proxies.no_proxy, name, port):
-        return ""
-    return url
-
-
-def _no_proxy(rules: str, name: str, port: int) -> bool:
-    for item in rules.split(","):
-        rule = item.strip().lower()
-        if not rule:
-            continue
-        if rule == "*":
-            return True
-        if "/" in rule and in_network(name, rule):
-            return True
-        if has_port(rule):
-            rule, _, wanted = rule.rpartition(":")
-            if wanted != str(port):
-                continue
-        bare = rule.removeprefix("*").removeprefix(".")
-        if (name == bare and not rule.startswith(".")) or name.endswith("." + bare):
-            return True
-    return False
 
 
 def jittered(seconds: float) -> float:
