@@ -155,6 +155,30 @@ def test_imagetools_create_on_the_command_line(tmp_path, cli):
             assert cli("imagetools", *bad)[0] == 2, bad
 
 
+@needs_registry
+def test_an_image_goes_from_registry_to_registry_with_its_attestations(tmp_path, cli):
+    from lapstrake.export.attachment import statement_descriptor
+    from lapstrake.export.registry import push
+    from lapstrake.values import replace
+
+    kind = "https://spdx.dev/Document"
+    raw = json.dumps({"predicateType": kind, "predicate": {"name": "bill"}}).encode()
+    with Registry() as here, Registry() as there:
+        with Engine(load(str(tmp_path / "root"), None, {"HOME": str(tmp_path)})) as engine:
+            made = image(engine.content, "arm64")
+            attested = assemble_result(
+                [replace(made, attestations=((statement_descriptor(kind, raw), raw),))]
+            )
+            push(attested, [f"{here.host}/a:1"], engine.client, engine.content)
+        copy = f"{there.host}/team/b:2"
+        assert cli("imagetools", "create", "-t", copy, f"{here.host}/a:1", root="elsewhere")[0] == 0
+        here_raw = cli("imagetools", "inspect", "--raw", f"{here.host}/a:1")[1]
+        assert cli("imagetools", "inspect", "--raw", copy)[1] == here_raw
+        form = "{{.SBOM.SPDX.name}} {{json .Provenance}}"
+        assert cli("imagetools", "inspect", copy, "--format", form)[1] == "bill {}\n"
+        assert cli("pull", "-q", "--platform", "linux/arm64", copy, root="fifth")[0] == 0
+
+
 def digests(raw):
     return {m["platform"]["architecture"]: m["digest"] for m in json.loads(raw)["manifests"]}
 
