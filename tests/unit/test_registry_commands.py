@@ -10,7 +10,7 @@ import pytest
 from lapstrake.cli.main import main
 from lapstrake.config import load
 from lapstrake.engine.engine import Engine
-from lapstrake.errors import BuildError
+from lapstrake.errors import BuildError, ResolveError
 from lapstrake.export.join import assemble_result
 from lapstrake.export.open import open_exporter
 from lapstrake.export.places import MOUNT, UNPUSHED
@@ -264,6 +264,56 @@ def test_mounts_are_remembered_between_builds(tmp_path):
     assert client.tried == ["first"]
     assert go("elsewhere.example/second:1") == 0
     assert len(env.index.items(MOUNT)) == 2
+
+
+class OneImage:
+    """A registry client that knows one image, under any name but those that are gone."""
+
+    def __init__(self, raw, blobs):
+        self.raw, self.blobs, self.gone, self.asked = raw, blobs, set(), []
+
+    def head(self, ref):
+        return None
+
+    def get_manifest(self, ref):
+        from lapstrake.oci.descriptor import OCI_MANIFEST
+        from lapstrake.oci.digest import digest_of
+
+        return self.raw, OCI_MANIFEST, digest_of(self.raw)
+
+    def fetch_blob(self, ref, descriptor, write, *, urls=()):
+        self.asked.append((ref.repository, urls))
+        if ref.repository in self.gone:
+            raise ResolveError("gone", status=404)
+        write(self.blobs[descriptor.digest])
+
+
+def test_a_layer_is_fetched_from_the_image_that_is_built_on(tmp_path):
+    """Its first image may be gone from the registry; a foreign layer may be elsewhere from the start."""
+    from lapstrake.oci.platform import Platform
+    from lapstrake.source.image import ImageSource
+
+    env = environment(tmp_path)
+    other = environment(tmp_path / "registry")
+    res = result(other.content)
+    only = res.images[0]
+    doc = json.loads(only.manifest)
+    doc["layers"][0]["urls"] = ["https://layers.example/x"]
+    blobs = {d.digest: other.content.read(d.digest) for d in only.layers} | {only.config_digest: only.config}
+    client = OneImage(json.dumps(doc).encode(), blobs)
+    source = ImageSource(env.content, env.index, lambda: client)
+    source.resolve("r.example/first:1", Platform("linux", "amd64"))
+    client.gone.add("first")
+    found = source.resolve("r.example/second:1", Platform("linux", "amd64"))
+    assert source.fetch_layer(found.layers[0]) == only.layers[0].digest
+    assert client.asked[-1] == ("second", ("https://layers.example/x",))
+
+
+@needs_registry
+def test_errors_outside_builds_do_not_speak_of_builds(cli):
+    with Registry() as r:
+        code, _, err = cli("imagetools", "inspect", f"{r.host}/none:1")
+        assert (code, err) == (1, f"ERROR: {r.host}/none:1: not found\n")
 
 
 def test_login_keeps_the_rest_of_the_file(tmp_path):

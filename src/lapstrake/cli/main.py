@@ -53,7 +53,8 @@ COMMANDS = {
 }
 ALIASES = {"b": "build", "f": "bake"}
 PLUGIN = "docker-buildx"
-_STORELESS = ("main", "builders", "plugin", "doctor", "images", "why", "history")
+_BUILDING = ("build", "bake")
+_STORELESS = ("main", "builders", "plugin", "doctor", "images", "why", "history", "registry")
 _GLOBAL_VALUES = ("--root", "--config", "--builder")
 # what the docker client puts before the plugin's name; only --config means something here
 _DOCKER_VALUES = (
@@ -78,6 +79,7 @@ class Globals:
         self.debug = False
         self.program = "lapstrake"
         self.store = False  # the command reads or writes layers
+        self.building = False
 
     def settings(self, given: Parsed | None = None) -> Settings:
         """Read the configuration, once the command is known to be well-formed."""
@@ -153,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as e:
         from .present import present
 
-        return present(e, debug=given.debug)
+        return present(e, debug=given.debug, building=given.building)
 
 
 def _broken_pipe() -> int:
@@ -198,6 +200,7 @@ def _call(name: str, words: list[str], given: Globals) -> int:
         )
     module, function, _ = entry
     given.store = module not in _STORELESS
+    given.building = module in _BUILDING
     if module == "main":
         return command_version(words, given)
     from .flags import HelpWanted, render_help

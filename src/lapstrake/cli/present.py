@@ -29,14 +29,16 @@ REPORT = (
 _YELLOW, _RESET = "\x1b[33m", "\x1b[0m"
 
 
-def present(error: BaseException, *, debug: bool = False, stream: TextIO | None = None) -> int:
-    """Print a failure; the exit code of the program."""
+def present(
+    error: BaseException, *, debug: bool = False, building: bool = True, stream: TextIO | None = None
+) -> int:
+    """Print a failure; the exit code of the program.  ``building``: the command was to build something."""
     out = stream or sys.stderr
     code = 1
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, BuildError):
-        text, code = describe(error), error.exit_code
+        text, code = describe(error, building=building), error.exit_code
         if debug:
             text = _traceback(error) + text
     elif isinstance(error, KeyboardInterrupt):
@@ -49,11 +51,12 @@ def present(error: BaseException, *, debug: bool = False, stream: TextIO | None 
     return code
 
 
-def describe(error: BuildError) -> str:
-    """The whole report of a failure as text."""
+def describe(error: BuildError, *, building: bool = True) -> str:
+    """The whole report of a failure as text.  ``building``: what failed was a build."""
     if isinstance(error, Cancelled):
         return f"ERROR: {error.message or 'canceled'}\n" + _hint(error)
-    if isinstance(error, UsageError) and error.span is None:
+    plain = not building and not isinstance(error, (DockerfileError, ExecError))
+    if error.span is None and (plain or isinstance(error, UsageError)):
         return f"ERROR: {error.message}\n" + _hint(error)
     if isinstance(error, BakeError):
         return (excerpt(error.span) if error.span else "") + f"ERROR: {error.message}\n" + _hint(error)

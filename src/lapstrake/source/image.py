@@ -180,18 +180,32 @@ class ImageSource:
         if len(diff_ids) != len(parsed.layers):
             raise ResolveError(f"{full}: {len(parsed.layers)} layers but {len(diff_ids)} diffIDs")
         ids = []
+        urls = dict(parsed.urls)
         for diff_id, desc in zip(diff_ids, parsed.layers, strict=True):
             layer = pulled_layer_id(diff_id)
             ids.append(layer)
-            if self.index.get("pull", layer) is None:
-                source = {
+            known = self.pull_info(layer)
+            if known is None:
+                known = {
                     "ref": full,
                     "diff_id": diff_id,
                     "mediaType": desc.media_type,
                     "digest": desc.digest,
                     "size": desc.size,
                 }
-                self.index.put("pull", layer, json.dumps(source).encode())
+                if desc.digest in urls:
+                    known["urls"] = urls[desc.digest]
+            elif known.get("ref") == full or "cache" in known or self.content.has(desc.digest):
+                continue
+            else:  # where it was first seen, it may be gone
+                known = {
+                    **known,
+                    "ref": full,
+                    "digest": desc.digest,
+                    "size": desc.size,
+                    "mediaType": desc.media_type,
+                }
+            self.index.put("pull", layer, json.dumps(known).encode())
         pinned = str(ref.with_digest(digest).full)
         return ResolvedImage(pinned, config, tuple(ids), digest, network)
 
@@ -244,7 +258,8 @@ class ImageSource:
                 if "cache" in info and self.from_cache is not None:
                     self.from_cache(info["cache"], desc, write)
                 else:
-                    self.client().fetch_blob(reference.parse(info["ref"]), desc, write)
+                    urls = tuple(str(u) for u in info.get("urls", ()))
+                    self.client().fetch_blob(reference.parse(info["ref"]), desc, write, urls=urls)
         return digest
 
 
