@@ -361,3 +361,19 @@ def test_names_that_resolve_to_private_addresses(public):
             c.fetch_blob(ref, BLOB, lambda data: None)
         assert asked == ["rebind.example"]
         assert not inside.touched()
+
+
+def test_a_private_host_the_user_named_may_be_used(public, tmp_path):
+    config, _, _, cdn = public
+    port = cdn.host.rpartition(":")[2]
+    ref = hub_routes(public, f"https://localhost:{port}/blob")
+    trusting = replace(config, entries=parse({"docker.io": {"realms": ["localhost"]}}).entries)
+    for settings, works in ((config, False), (trusting, True)):
+        with Client(settings, Auth(explicit={"docker.io": Credentials("ann", PASSWORD)})) as c:
+            out = bytearray()
+            try:
+                c.fetch_blob(ref, BLOB, out.extend)
+            except ResolveError:
+                assert not works
+            assert (bytes(out) == DATA) is works
+    assert all("authorization" not in s.headers for s in cdn.seen)

@@ -328,7 +328,10 @@ class Auth:
             )
             creds = None
         base = Request(
-            "GET", realm, host=_realm_host(host, realm, url), public_only=not transport.is_private(url)
+            "GET",
+            realm,
+            host=_realm_host(host, realm, url),
+            public_only=not (transport.is_private(url) or host.trusts(origin(realm)[1])),
         )
         ask = _TokenRequest(transport, base, self._client_id)
         wanted = merge_scopes((*scopes, *challenge.get("scope").split()))

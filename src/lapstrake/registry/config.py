@@ -23,7 +23,8 @@ class Entry(Value):
     """One ``[registry."name"]`` table.  ``http`` and ``insecure`` are None when not given.
 
     ``realms``: hosts of token services that may be told this registry's credentials although
-    nothing about their names says that they belong to it.
+    nothing about their names says that they belong to it; the registry may also send us to
+    these hosts when they are in a private network.
     """
 
     mirrors: tuple[str, ...] = ()
@@ -80,6 +81,10 @@ class Host(Value):
     mirror: bool = False  # there is another host to ask: don't wait long for this one
     why: str = ""  # what names this host, for ``registry explain``
     realms: tuple[str, ...] = ()
+
+    def trusts(self, name: str) -> bool:
+        """Whether the user said that this registry may send us to a host."""
+        return any(name == hostname(r) for r in self.realms)
 
     def repository(self, path: str) -> str:
         """A repository's name as this host knows it."""

@@ -48,7 +48,7 @@ def may_have_credentials(host: Host, realm: str) -> bool:
     own = hostname(host.address).rstrip(".")
     if name == own or (name in _SAME_MACHINE and own in _SAME_MACHINE):
         return True
-    if name in KNOWN.get(host.registry, ()) or name in (hostname(r) for r in host.realms):
+    if name in KNOWN.get(host.registry, ()) or host.trusts(name):
         return True
     return same_domain(own, name)
 

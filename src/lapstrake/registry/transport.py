@@ -292,8 +292,11 @@ class Transport:
             if request.method not in ("GET", "HEAD") and response.status not in (307, 308):
                 return response
             response.close()
-            public = request.public_only or not self.is_private(request.url)
-            request = replace(self._redirected(request, location), public_only=public)
+            inside, sender = self.is_private(request.url), request.host
+            moved = self._redirected(request, location)
+            if not inside and sender is not None:
+                inside = sender.trusts(origin(moved.url)[1])
+            request = replace(moved, public_only=request.public_only or not inside)
         raise ResolveError(f"too many redirects from {shown(request.url)}")
 
     @staticmethod
