@@ -14,6 +14,7 @@ from .values import Value
 
 CAP_CHOWN, CAP_SYS_CHROOT, CAP_SYS_ADMIN = 0, 18, 21
 _EVERY = (1 << 32) - 1
+_FIRST = 0xEFFFFFFD  # PROC_USER_INIT_INO: a child namespace may map every id too
 
 
 class Ids(Value):
@@ -50,7 +51,7 @@ def assume(what: Ids) -> None:
 def detect() -> Ids:
     """Ask the kernel."""
     uids, gids, capabilities = _count("uid_map"), _count("gid_map"), effective()
-    first = uids >= _EVERY
+    first = _inode("/proc/self/ns/user") == _FIRST if uids >= _EVERY else False
     many = min(uids, gids) > 1
     return Ids(
         chown=many and bool(capabilities >> CAP_CHOWN & 1),
@@ -86,6 +87,13 @@ def check_store(root: str) -> None:
 
 def _count(name: str) -> int:
     return sum(int(line.split()[2]) for line in _read(f"/proc/self/{name}").splitlines()) or _EVERY
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return _FIRST
 
 
 def effective() -> int:

@@ -165,7 +165,10 @@ class Job:
     ) -> list[int]:
         import marshal
 
-        memory = os.memfd_create("spec")
+        try:
+            memory = os.memfd_create("spec")
+        except OSError as error:
+            raise SandboxError(f"memfd_create: {error.strerror}") from None
         opened.append(memory)
         text = memoryview(marshal.dumps(data))
         while text:

@@ -214,7 +214,15 @@ class Helper:
             self._child(fds, control, {**options, "channel": channel}, netns)
         if channel >= 0:
             os.close(channel)
-        run = _Run(pid, control, options["mode"] == "chroot", supervisor)
+        try:
+            run = _Run(pid, control, options["mode"] == "chroot", supervisor)
+        except OSError as error:  # what can't be watched doesn't run
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            _end_supervisor(supervisor)
+            send(control, ("failed", child.SETUP_FAILED, f"pidfd_open: {error.strerror}"))
+            control.close()
+            return
         for fd in (run.pidfd, control.fileno()):
             self.runs[fd] = run
             self.poll.register(fd, select.POLLIN)
@@ -418,6 +426,14 @@ def send(control: _socket.socket, message: tuple[Any, ...]) -> None:
 
 def main(fd: int) -> None:
     """Serve the engine at the other end of ``fd``."""
+    try:
+        _serve(fd)
+    except BaseException as error:
+        os.write(2, f"the sandbox helper can't go on: {error}\n".encode())
+    os._exit(1)
+
+
+def _serve(fd: int) -> None:
     os.set_inheritable(fd, False)
     os.setsid()
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
