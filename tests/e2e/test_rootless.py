@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -176,3 +177,25 @@ def test_the_store_is_tied_to_its_ids(someone, lap):
 def test_min_isolation_of_an_ordinary_user(someone):
     directory = someone.context("FROM busybox\nRUN true\n")
     someone("build", "--min-isolation=userns", directory)
+
+
+def test_another_architecture(someone):
+    """Registered for the step only; scripts whose interpreter is a script work too."""
+    need("qemu-aarch64-static")
+    directory = someone.context(
+        "FROM busybox\nRUN printf '#!/b\\n' > /a && printf '#!/bin/sh\\necho nested $1\\n' > /b && chmod +x /a /b\n"
+        "RUN (/a; uname -m; id -u) > /said && chown 5:6 /said\n"
+    )
+    done = someone("build", "--platform=linux/arm64", "-o", f"type=tar,dest={someone.home}/files.tar", directory, check=False)  # fmt: skip
+    if "6.7" in done.stderr:
+        pytest.skip("needs Linux 6.7")
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(someone.home / "files.tar") as tar:
+        assert tar.extractfile("said").read().split() == [b"nested", b"/a", b"aarch64", b"0"]
+        assert (tar.getmember("said").uid, tar.getmember("said").gid) == (5, 6)
+
+
+def test_doctor(someone):
+    checks = {c["name"]: c for c in json.loads(someone("doctor", "--json").stdout)}
+    assert checks["namespaces"]["ok"] and checks["subordinate ids"]["ok"] == someone.subordinate
+    assert all(c["ok"] or c["fix"] for c in checks.values())

@@ -14,7 +14,7 @@ import pytest
 from lapstrake.errors import Cancelled, SandboxError
 from lapstrake.sandbox.spec import ExitInfo, Mount, ProcessSpec, Rootfs
 
-APPLETS = "sh ls cat id mount umount echo sleep true hostname env pwd rm ps ip touch mkdir grep stat readlink wc kill dd chown nslookup setsid mknod chroot".split()
+APPLETS = "sh ls cat id mount umount echo sleep true hostname env pwd rm ps ip touch mkdir grep stat readlink wc kill dd chown nslookup setsid mknod mkfifo test chroot".split()
 
 EXECUTORS = ["namespaces", "crun", "runc"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lapstrake.errors import SandboxError, UsageError
-from lapstrake.sandbox import cgroup, emulation, payload, select, stubs, userns
+from lapstrake.sandbox import cgroup, doctor, emulation, payload, select, stubs, userns
 from lapstrake.sandbox.network import Network, find_pasta
 from lapstrake.sandbox.spec import Mount, ProcessSpec, Rootfs
 
@@ -287,7 +287,7 @@ def test_unknown_isolation():
 
 
 def test_doctor_has_a_fix_for_each_problem():
-    checks = select.doctor()
+    checks = doctor.doctor()
     assert {"kernel", "namespaces", "overlayfs", "seccomp"} <= {check.name for check in checks}
     assert all(check.ok or check.fix for check in checks)
 

@@ -14,7 +14,8 @@ import pytest
 from tests.unit.test_sandbox_contract import Bench, Token, _make
 
 from lapstrake.errors import SandboxError
-from lapstrake.sandbox.spec import ProcessSpec, Rootfs
+from lapstrake.sandbox.spec import Mount, ProcessSpec, Rootfs
+from lapstrake.values import replace
 
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="these tests mount overlays as root"),
@@ -208,12 +209,69 @@ def test_devices(bench):
     assert bench.run("sh", "-c", "echo x > /dev/null && test ! -s /dev/null").status == 0
 
 
-def test_device_nodes_lead_nowhere(bench):
-    """mknod is allowed, as in Docker; opening what it made is another matter."""
-    if bench.executor.name != "namespaces":
-        pytest.skip("the statement promises it for namespaces only")
-    bench.run("sh", "-c", "mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg")
-    assert b"kernel" not in bench.out
+def _device() -> tuple[str, int, int]:
+    """One that this machine's root can open, and that no step should."""
+    for name in (*(f"/dev/{n}" for n in ("vda", "sda", "nvme0n1", "fuse", "net/tun", "loop-control", "kvm", "mem", "rtc0")),):  # fmt: skip
+        try:
+            os.close(os.open(name, os.O_RDONLY))
+        except OSError:
+            continue
+        state = os.stat(name)
+        return (
+            ("b" if state.st_mode & 0o170000 == 0o060000 else "c"),
+            os.major(state.st_rdev),
+            os.minor(state.st_rdev),
+        )
+    pytest.skip("no device to try it on")
+
+
+@pytest.mark.parametrize("where", ["/tmp", "/dev", "/dev/shm", "/cache"])
+def test_no_way_to_the_disks_of_the_host(bench, where):
+    """A node that a step makes is refused or can't be opened, wherever it is."""
+    kind, major, minor = _device()
+    outside = bench.base / f"cache{bench.count}"
+    outside.mkdir()
+    mounts = (Mount(target="/cache", source=str(outside)),) if namespaced(bench) else ()
+    script = f"mkdir -p {where}; mknod {where}/disk {kind} {major} {minor}; (: < {where}/disk) && echo opened; true"
+    assert "opened" not in bench.sh(script, mounts=mounts)
+    assert "opened" not in bench.sh(script.replace("mknod", "mknod -m 666"), mounts=mounts)
+    assert bench.run("sh", "-c", "mkfifo /tmp/pipe && test -p /tmp/pipe").status == 0
+
+
+def test_a_disk_in_the_image(bench):
+    """A base image may bring the node along."""
+    if bench.executor.name == "crun":
+        pytest.skip("the statement says so: crun mounts the root anew, with devices")
+    from lapstrake.snapshot.copying import CopyingSnapshotter
+
+    kind, major, minor = _device()
+    node = bench.lower / "tmp" / "disk"
+    os.mknod(node, 0o666 | (0o060000 if kind == "b" else 0o020000), os.makedev(major, minor))
+    try:
+        spec = ProcessSpec(rootfs=Rootfs(""), args=("sh", "-c", "! (: < /tmp/disk)"), env=("PATH=/bin",))
+        if not namespaced(bench):  # its roots are made by the copying snapshotter
+            with LayerScratch(bench.base / f"scratch{bench.count}") as scratch:
+                rootfs = CopyingSnapshotter().prepare([str(bench.lower)], scratch)
+                assert bench.go(replace(spec, rootfs=rootfs)).status == 0
+                return
+        assert bench.go(replace(bench.spec(*spec.args), network="host")).status == 0
+    finally:
+        node.unlink()
+
+
+class LayerScratch:
+    """Two directories, as the store gives them to a snapshotter."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.upper, self.work = str(path), f"{path}/upper", f"{path}/work"
+
+    def __enter__(self):
+        os.makedirs(self.upper)
+        os.makedirs(self.work)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        shutil.rmtree(self.path)
 
 
 def test_ipc_and_names(bench):

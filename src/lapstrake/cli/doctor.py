@@ -20,16 +20,17 @@ def command(words: Sequence[str], given: Globals) -> int:
     """Run ``doctor``: 0 when a build can run here, 1 otherwise."""
     spec = Command(
         f"{given.program} doctor", "[OPTIONS]", "Say what this host can do, and how to mend what it lacks.",
-        (Flag("format", help='"text" or "json"', default="text", metavar="FORMAT"), *global_flags()), 0, 0,
+        (Flag("format", help='"text" or "json"', default="text", metavar="FORMAT"), Flag("json", "bool", "The same as --format=json"), *global_flags()), 0, 0,
     )  # fmt: skip
     args = parse(spec, words)
     from .images import one_of
 
-    form = one_of(args.text("format"), ("text", "json"))
+    form = "json" if args.flag("json") else one_of(args.text("format"), ("text", "json"))
     settings = given.settings(args)
-    from ..sandbox.select import doctor
+    from ..sandbox.doctor import doctor
 
-    rows = [_root_check(settings), *((c.name, c.ok, c.detail, c.fix) for c in doctor())]
+    checks = doctor(settings.root)
+    rows = [_root_check(settings), *((c.name, c.ok, c.detail, c.fix) for c in checks)]
     if form == "json":
         import json
 
@@ -43,7 +44,7 @@ def command(words: Sequence[str], given: Globals) -> int:
             sys.stdout.write(f"{'ok     ' if ok else 'missing'}  {name:<{width}}{detail}\n")
             if fix and not ok:
                 sys.stdout.write(f"         {'':<{width}}mend it: {fix}\n")
-    vital = {"root directory", "kernel", "namespaces"}
+    vital = {"root directory", *(c.name for c in checks if c.vital)}
     return 0 if all(ok for name, ok, _, _ in rows if name in vital) else 1
 
 

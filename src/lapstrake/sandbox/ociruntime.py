@@ -157,7 +157,11 @@ def seccomp_profile() -> dict[str, Any]:
         "defaultErrnoRet": 38,
         "architectures": arches.get(machine, []),
         "syscalls": [
-            {"names": lists.ALLOWED.split(), "action": "SCMP_ACT_ALLOW"},
+            {
+                "names": [n for n in lists.ALLOWED.split() if n not in lists.NODE_CALLS],
+                "action": "SCMP_ACT_ALLOW",
+            },
+            *_nodes(),
             {"names": lists.REFUSED.split(), **errno},
             *clone_bits,
             clone_ok,
@@ -165,6 +169,23 @@ def seccomp_profile() -> dict[str, Any]:
             socket,
         ],
     }
+
+
+def _nodes() -> list[dict[str, Any]]:
+    """Device nodes a container may make: its /dev is not ours to mount without devices."""
+    from .inner import filter as lists
+
+    rules = []
+    for name, at in lists.NODE_CALLS.items():
+        kinds = [
+            {"index": at, "value": 0o170000, "valueTwo": kind, "op": "SCMP_CMP_MASKED_EQ"}
+            for kind in lists.PLAIN_KINDS
+        ]
+        devices = [{"index": at + 1, "value": device, "op": "SCMP_CMP_EQ"} for device in lists.SAFE_DEVICES]
+        rules += [
+            {"names": [name], "action": "SCMP_ACT_ALLOW", "args": [match]} for match in (*kinds, *devices)
+        ]
+    return rules
 
 
 class OciRuntimeExecutor:

@@ -16,15 +16,6 @@ ISOLATIONS = ("auto", "namespaces", "oci", "crun", "runc", "chroot")
 MINIMUM = {"chroot": 0, "namespaces": 1, "crun": 1, "runc": 1, "userns": 2}  # for --min-isolation
 
 
-class Check(Value):
-    """One thing the sandbox needs or profits from.  ``fix``: the command that gives it."""
-
-    name: str
-    ok: bool
-    detail: str = ""
-    fix: str = ""
-
-
 class Wanted(Value):
     """What was asked for, and what is known about the user namespace we are in.
 
@@ -76,7 +67,7 @@ def _make(wanted: Wanted) -> tuple[Executor, str]:
         if executor is not None:
             return executor, text
     if name == "namespaces":
-        raise SandboxError(f"no namespaces here: {lack}", hint=wanted.mend or _mend())
+        raise SandboxError(f"no namespaces here: {lack}", hint=wanted.mend or mend())
     if effective() >> CAP_SYS_CHROOT & 1:
         from .chroot import ChrootExecutor
 
@@ -86,7 +77,7 @@ def _make(wanted: Wanted) -> tuple[Executor, str]:
         )
     from .none import NoExecutor
 
-    return NoExecutor(lack, wanted.mend or _mend()), f"none, because {lack}: no command can run"
+    return NoExecutor(lack, wanted.mend or mend()), f"none, because {lack}: no command can run"
 
 
 def _namespaces(wanted: Wanted) -> tuple[Executor | None, str, str]:
@@ -110,7 +101,8 @@ def _namespaces(wanted: Wanted) -> tuple[Executor | None, str, str]:
     return executor, f"{text} ({wanted.note})" if wanted.note else text, ""
 
 
-def _mend() -> str:
+def mend() -> str:
+    """The command or setting that gives namespaces to this process."""
     if os.geteuid() == 0:
         return "run outside of a restricted container, or with --security-opt seccomp=unconfined --cap-add SYS_ADMIN"
     from .userns import hint
@@ -134,118 +126,3 @@ def _kernel() -> tuple[int, int]:
     from .emulation import kernel_version
 
     return kernel_version()
-
-
-def doctor() -> list[Check]:
-    """What this host offers, each with the command that would mend it."""
-    from .emulation import find_emulator, host_arch
-    from .network import find_pasta
-    from .ociruntime import find_runtime
-    from .userns import subids_available
-
-    root = os.geteuid() == 0
-    checks = [_check_kernel(), _check_namespaces(root), _check_overlay(), _check_seccomp()]
-    if not root:
-        fine = subids_available()
-        name = os.environ.get("USER", str(os.getuid()))
-        checks.append(
-            Check(
-                name="subordinate ids",
-                ok=fine,
-                detail="many ids" if fine else "single id: owners are kept beside the files",
-                fix=""
-                if fine
-                else f"sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}",
-            )
-        )
-    pasta = find_pasta()
-    checks.append(
-        Check(
-            name="private network",
-            ok=bool(pasta),
-            detail=pasta or "pasta is not installed: steps use the host's network",
-            fix="" if pasta else "apt-get install passt",
-        )
-    )
-    for arch in ("arm64", "amd64"):
-        if arch != host_arch():
-            found = find_emulator(arch)
-            checks.append(
-                Check(
-                    name=f"emulation of {arch}",
-                    ok=bool(found),
-                    detail=found or "no static qemu",
-                    fix="" if found else "apt-get install qemu-user-static",
-                )
-            )
-    runtimes = [name for name in ("crun", "runc") if find_runtime(name)]
-    checks.append(
-        Check(
-            name="OCI runtime (optional)",
-            ok=bool(runtimes),
-            detail=", ".join(runtimes) or "none",
-            fix="" if runtimes else "apt-get install crun",
-        )
-    )
-    return checks
-
-
-def _check_kernel() -> Check:
-    version = _kernel()
-    return Check(
-        name="kernel",
-        ok=version >= (5, 12),
-        detail=os.uname().release,
-        fix="" if version >= (5, 12) else "Linux 5.12 or newer (6.7 for emulation without registration)",
-    )
-
-
-def _check_namespaces(root: bool) -> Check:
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            from .inner import kernel as k
-
-            k.unshare(
-                k.CLONE_NEWNS
-                | k.CLONE_NEWNET
-                | k.CLONE_NEWIPC
-                | k.CLONE_NEWUTS
-                | (0 if root else k.CLONE_NEWUSER)
-            )
-            status = 0
-        finally:
-            os._exit(status)
-    fine = os.waitpid(pid, 0)[1] == 0
-    fix = (
-        ""
-        if fine
-        else "run outside of a restricted container, or with --security-opt seccomp=unconfined"
-        if root
-        else "sudo sysctl -w kernel.unprivileged_userns_clone=1 (or kernel.apparmor_restrict_unprivileged_userns=0)"
-    )
-    return Check(name="namespaces", ok=fine, detail="available" if fine else "refused by the kernel", fix=fix)
-
-
-def _check_overlay() -> Check:
-    try:
-        with open("/proc/filesystems", encoding="ascii") as file:
-            fine = any(line.split()[-1] == "overlay" for line in file)
-    except OSError:
-        fine = False
-    return Check(
-        name="overlayfs",
-        ok=fine,
-        detail="available" if fine else "not loaded",
-        fix="" if fine else "sudo modprobe overlay",
-    )
-
-
-def _check_seccomp() -> Check:
-    try:
-        from .inner.filter import compile_filter
-
-        return Check(name="seccomp", ok=True, detail=f"{len(compile_filter()) // 8} instructions")
-    except OSError as error:
-        return Check(name="seccomp", ok=False, detail=str(error), fix="apt-get install libseccomp2")

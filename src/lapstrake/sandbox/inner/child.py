@@ -56,9 +56,11 @@ def _namespaces(spec: dict[str, Any], report: Any, filters: Any, netns: int) -> 
         k.loopback_up()
     interpreter = os.open(spec["binfmt"][0], os.O_RDONLY | os.O_CLOEXEC) if spec["binfmt"] else -1
     root = rootfs.open_root(*spec["root"])
+    if not spec["insecure"]:
+        rootfs.forbid_devices(root)
     with rootfs.Staging(root) as staging:
         order = sorted(spec["mounts"], key=rootfs.depth)
-        trees = [rootfs.prepare(staging, n, mount) for n, mount in enumerate(order)]
+        trees = [rootfs.prepare(staging, n, mount, not spec["insecure"]) for n, mount in enumerate(order)]
     rootfs.mount_system(root, spec)
     devices(root, spec["devices"])
     for mount, (tree, directory) in zip(order, trees, strict=True):
@@ -139,9 +141,9 @@ def become(spec: dict[str, Any], filters: Any) -> None:
         resource.setrlimit(number, (soft, hard))
     if not spec["insecure"]:
         if spec["pretend"]:
-            _hand_over(k.load_seccomp_listener(filters(True)), spec)
+            _hand_over(k.load_seccomp_listener(filters()), spec)
         else:
-            k.load_seccomp(filters(False))
+            k.load_seccomp(filters())
         for cap in range(_ALL_CAPS):
             if not DEFAULT_CAPS >> cap & 1:
                 try:
@@ -244,6 +246,7 @@ def _oci(spec: dict[str, Any], report: Any) -> None:
         os.mkdir(f"{bundle}/{name}", 0o755)
     upper, lowers, work, userxattr = spec["root"]
     root = rootfs.open_root(upper, lowers, work, userxattr, f"{bundle}/rootfs")
+    rootfs.forbid_devices(root)
     with rootfs.Staging(root) as staging:
         for number, mount in enumerate(spec["mounts"]):
             tree, directory = rootfs.prepare(staging, number, mount)

@@ -66,6 +66,10 @@ request_key set_mempolicy set_mempolicy_home_node setdomainname sethostname setn
 swapon _sysctl sysfs syslog umount umount2 unshare uselib userfaultfd ustat vhangup vm86 vm86old
 """
 
+NODE_CALLS = {"mknod": 1, "mknodat": 2}  # where the mode is; the device comes next
+PLAIN_KINDS = (0, 0o100000, 0o010000, 0o140000)  # regular files, pipes, sockets
+SAFE_DEVICES = tuple(os.makedev(*d) for d in ((0, 0), (1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)))
+
 _ALLOW = 0x7FFF0000
 _ENOSYS, _EPERM, _ASK = 0x00050000 | 38, 0x00050000 | 1, 0x7FC00000
 _NE, _EQ, _MASKED_EQ = 1, 4, 7
@@ -92,8 +96,12 @@ def _library() -> ctypes.PyDLL:
     raise OSError(f"libseccomp is not installed ({last})")
 
 
-def compile_filter(pretend: bool = False) -> bytes:
-    """The filter as ``struct sock_filter`` records.  ``pretend``: what ``owners`` answers is handed over to it."""
+def compile_filter(pretend: bool = False, limit_nodes: bool = False) -> bytes:
+    """The filter as ``struct sock_filter`` records.
+
+    ``pretend``: what ``owners`` answers is handed over to it.  ``limit_nodes``: device nodes other than
+    those of ``SAFE_DEVICES`` can't be made, for where mounts can't forbid to open them.
+    """
     library = _library()
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_ENOSYS)))
     if context.value is None:
@@ -104,7 +112,7 @@ def compile_filter(pretend: bool = False) -> bytes:
         )  # a tree: a third of the time to load; may be refused
         for arch in _EXTRA_ARCHES.get(os.uname().machine, ()):
             library.seccomp_arch_add(context, ctypes.c_uint32(arch))
-        _add_rules(library, context, pretend)
+        _add_rules(library, context, pretend, limit_nodes)
         return _export(library, context)
     finally:
         library.seccomp_release(context)
@@ -118,7 +126,7 @@ def asked_calls() -> dict[tuple[int, int], str]:
     return call_numbers(library, (native, *_EXTRA_ARCHES.get(os.uname().machine, ())))
 
 
-def _add_rules(library: ctypes.PyDLL, context: ctypes.c_void_p, pretend: bool) -> None:
+def _add_rules(library: ctypes.PyDLL, context: ctypes.c_void_p, pretend: bool, limit_nodes: bool) -> None:
     def rule(action: int, name: str, *conditions: _Argument) -> None:
         number = library.seccomp_syscall_resolve_name(name.encode())
         if number == -1:  # unknown to this libseccomp: the default, ENOSYS, applies
@@ -134,6 +142,13 @@ def _add_rules(library: ctypes.PyDLL, context: ctypes.c_void_p, pretend: bool) -
     for name in ALLOWED.split():
         if pretend and name in stats.NAMES:
             _ask_about_open_files(rule, name)
+            continue
+        if limit_nodes and name in NODE_CALLS and name not in asked:
+            at = NODE_CALLS[name]
+            for kind in PLAIN_KINDS:
+                rule(_ALLOW, name, _Argument(at, _MASKED_EQ, 0o170000, kind))
+            for device in SAFE_DEVICES:
+                rule(_ALLOW, name, _Argument(at + 1, _EQ, device, 0))
             continue
         rule(_ASK if name in asked else _ALLOW, name)
     for name in REFUSED.split():

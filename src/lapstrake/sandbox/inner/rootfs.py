@@ -198,6 +198,14 @@ def open_root(upper: str, lowers: list[str], work: str, userxattr: bool, where: 
     return Root(where)
 
 
+def forbid_devices(root: Root) -> None:
+    """No device of the machine can be opened through the root, whatever nodes the image or a step puts there.
+
+    Docker leaves that to the devices cgroup; those in /dev are mounts of their own.
+    """
+    k.mount_setattr(root.fd, k.ATTR_NODEV, False)
+
+
 def own_proc() -> bool:
     """Whether a /proc of our own can be mounted; not below masked paths of an outer container."""
     try:
@@ -239,7 +247,8 @@ def mount_system(root: Root, spec: dict[str, object]) -> None:
 
 
 def _mount_dev(root: Root, shm: int, insecure: bool) -> None:
-    root.attach(k.new_mount("tmpfs", k.ATTR_NOSUID, (("mode", "755"), ("size", "65536k"))), "dev")
+    attributes = k.ATTR_NOSUID | (0 if insecure else k.ATTR_NODEV)
+    root.attach(k.new_mount("tmpfs", attributes, (("mode", "755"), ("size", "65536k"))), "dev")
     dev = root.open("dev", _DIR)
     try:
         names = _host_nodes() if insecure else NODES
@@ -342,7 +351,7 @@ class Staging:
             k.umount(self.path)
 
 
-def prepare(staging: Staging, number: int, mount: dict[str, object]) -> tuple[int, bool]:
+def prepare(staging: Staging, number: int, mount: dict[str, object], nodev: bool = True) -> tuple[int, bool]:
     """The detached tree for one mount of the spec, and whether it is a directory."""
     kind, readonly = str(mount["kind"]), bool(mount["readonly"])
     if kind == "tmpfs":
@@ -355,8 +364,9 @@ def prepare(staging: Staging, number: int, mount: dict[str, object]) -> tuple[in
         tree, directory = _bind(str(mount["source"]), str(mount["subpath"]))
     else:
         raise Refused(f"mount kind {kind!r} is unknown")
-    if readonly:
-        k.mount_setattr(tree, k.ATTR_RDONLY)
+    attributes = (k.ATTR_RDONLY if readonly else 0) | (k.ATTR_NODEV if nodev else 0)
+    if attributes:
+        k.mount_setattr(tree, attributes)
     return tree, directory
 
 

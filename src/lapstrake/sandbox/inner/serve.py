@@ -84,7 +84,7 @@ class Helper:
         self.engine = engine
         self.poll = select.poll()
         self.runs: dict[int, _Run] = {}  # by pidfd and by control descriptor
-        self.filters: dict[bool, bytes] = {}
+        self.filters: dict[tuple[bool, bool], bytes] = {}  # by (pretend, chroot)
         self.calls: dict[tuple[int, int], str] = {}
         self.netns = -1
         self.attachers: list[int] = []
@@ -176,7 +176,7 @@ class Helper:
         """Whether every namespace and mount that a run needs can be had here."""
         control = _socket.socket(fileno=os.dup(control_fd))
         try:
-            self.filters[False] = seccomp.compile_filter(False)
+            self.filters[False, False] = seccomp.compile_filter()
             pid = k.clone(_BASE | k.CLONE_NEWNET)
             if pid == 0:
                 _probe_child(control)
@@ -191,8 +191,9 @@ class Helper:
         supervisor, channel = 0, -1
         try:
             mode, pretend = options["mode"], options["pretend"]
-            if mode != "oci" and not options["insecure"] and pretend not in self.filters:
-                self.filters[pretend] = seccomp.compile_filter(pretend)
+            kind = (pretend, mode == "chroot")
+            if mode != "oci" and not options["insecure"] and kind not in self.filters:
+                self.filters[kind] = seccomp.compile_filter(*kind)
             flags = _FLAGS[mode]
             netns = -1
             if mode == "namespaces":
@@ -245,7 +246,10 @@ class Helper:
                 spec = marshal.load(file)
             spec["channel"] = options["channel"]
             child.enter(
-                spec, lambda message: send(control, message), lambda pretend: self.filters[pretend], netns
+                spec,
+                lambda message: send(control, message),
+                lambda: self.filters[options["pretend"], options["mode"] == "chroot"],
+                netns,
             )
         except child.CannotExecute as error:
             status = error.status
