@@ -241,3 +241,47 @@ def test_what_cannot_be_written_is_said_before_anything_runs(shared_lap, context
     )
     assert message in done.stderr and "exit code: 9" not in done.stderr
     assert not (directory / "x.tar").exists()
+
+
+def test_save_validate_and_what_docker_users_expect_of_the_store(shared_lap, context, tmp_path):
+    directory = context({"Dockerfile": "FROM busybox\nCOPY --link a /a\nCMD cat /a\n", "a": "kept"})
+    shared_lap("build", directory, "-t", "kept:1", "-o", "type=image,compresion=zstd")
+    shared_lap("tag", "kept:1", "localhost/other:2")
+    assert shared_lap("validate", "kept:1").stdout == "kept:1: valid\n"
+    shared_lap("save", "-o", tmp_path / "saved.tar", "kept:1", "localhost/other:2")
+    with tarfile.open(tmp_path / "saved.tar") as tar:
+        listed = json.load(tar.extractfile("manifest.json"))
+    assert [i["RepoTags"] for i in listed] == [["kept:1", "localhost/other:2"]]
+    podman = Podman(tmp_path / "p")
+    try:
+        podman("load", "-q", "-i", tmp_path / "saved.tar")
+        assert podman.run("localhost/other:2") == "kept"
+    finally:
+        podman.close()
+    assert "localhost/other:2" in shared_lap("images").stdout
+    assert shared_lap("rmi", "localhost/other:2").stdout == "Untagged: localhost/other:2\n"
+    assert "localhost/other:2" not in shared_lap("images").stdout
+    assert "no such image" in shared_lap("save", "localhost/other:2", check=False).stderr
+
+
+def test_a_damaged_image_is_not_valid(lap, context, tmp_path):
+    directory = context({"Dockerfile": "FROM busybox\nCOPY a /a\n", "a": "a"})
+    out = tmp_path / "layout"
+    done = lap("build", directory, "-t", "x:1", "-o", f"type=oci,tar=false,dest={out},compresion=zstd")
+    assert "the attribute compresion is not known" in done.stderr
+    layer = out / "blobs/sha256" / raw(f"oci:{out}")["layers"][-1]["digest"][7:]
+    layer.chmod(0o644)
+    layer.write_bytes(layer.read_bytes()[:-9] + b"\0" * 9)
+    done = lap("validate", f"oci:{out}:1", check=False)
+    assert done.returncode == 1 and "content does not match the digest" in done.stdout
+
+
+def test_buildahs_timestamp_is_exact(shared_lap, context, tmp_path):
+    directory = context({"Dockerfile": "FROM busybox\nCOPY a /a\nRUN mkdir /d\n", "a": "a"})
+    os.utime(directory / "a", (1000, 1000))
+    out = tmp_path / "layout"
+    shared_lap("build", directory, "--timestamp=1600000000", "-o", f"type=oci,tar=false,dest={out}")
+    assert config(out)["created"] == "2020-09-13T12:26:40Z"
+    for blob in blobs_of(out, raw(f"oci:{out}"))[1:]:
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as tar:
+            assert {m.mtime for m in tar} == {1600000000}

@@ -250,3 +250,10 @@ def test_a_real_go_program_is_found_by_its_section():
         data = f.read()
     found = scan(MemoryTree({"bin/x": (Node(FILE, 0o755, size=len(data)), data)}))
     assert "stdlib" in [p.name for p in found]
+
+
+def test_even_max_shows_no_password_of_a_proxy():
+    facts = replace(FACTS, args=(("build-arg:HTTPS_PROXY", f"http://bob:{CANARY}@proxy.example:3128"),))
+    _, p = provenance(facts, Mode())
+    args = p["buildDefinition"]["externalParameters"]["request"]["args"]
+    assert args == {"build-arg:HTTPS_PROXY": "http://proxy.example:3128"}

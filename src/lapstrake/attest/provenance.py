@@ -116,7 +116,7 @@ def _args(facts: BuildFacts, mode: Mode) -> tuple[dict[str, str], bool]:
         if not mode.max and key.startswith(_PRIVATE):
             dropped = True
             continue
-        shown[key] = value if key.startswith(_PRIVATE) else redact(value)
+        shown[key] = redact(value)  # of arguments too: a proxy's URL may hold a password
     return dict(sorted(shown.items())), dropped
 
 

@@ -263,6 +263,8 @@ def _every_image(args: Parsed) -> list[tuple[str, str]]:
     out = []
     if args.flag("rewrite-timestamp"):
         out.append(("rewrite-timestamp", "true"))
+    if args.text("timestamp"):  # buildah's: not the latest, but exactly this time
+        out += [("rewrite-timestamp", "true"), ("exact-timestamp", "true")]
     how = args.text("layers")
     if how:  # buildah's --layers=false means one layer above the base
         how = {"true": "all", "false": "squash-above-base"}.get(how.lower(), how)

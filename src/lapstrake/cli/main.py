@@ -27,6 +27,8 @@ COMMANDS = {
     "pull": ("transfer", "command_pull", "Pull images into the local store"),
     "login": ("transfer", "command_login", "Keep the credentials of a registry"),
     "logout": ("transfer", "command_logout", "Forget the credentials of a registry"),
+    "save": ("save", "command_save", "Write images of the local store to an archive"),
+    "validate": ("save", "command_validate", "Check an image's digests, sizes and documents"),
     "diff": ("diff", "command", "Show what differs between two images, file by file"),
     "imagetools": ("imagetools", "command", "Put images together in a registry, and look at them"),
     "registry": ("registry", "command", "Say which mirrors, certificates and credentials apply to a name"),

@@ -83,7 +83,7 @@ class Export:
         from ..export.base import ExportEnv
         from ..export.dockerarchive import LISTS_TO_FILE
         from ..export.open import open_exporter
-        from ..export.options import attributes, check_outputs, form_options
+        from ..export.options import attributes, check_outputs, form_options, unknown_attributes
 
         specs = list(self.request.outputs) or [default_output(self.request)]
         check_outputs(specs)
@@ -96,6 +96,8 @@ class Export:
         out = []
         for spec in specs:
             form = None
+            for key in unknown_attributes(attributes(spec)):
+                self._note(f"{spec.type} output: the attribute {key} is not known and does nothing")
             if spec.type not in _FILES:
                 form = form_options(attributes(spec))
                 if form.epoch is None and not form.epoch_cleared and self.epoch is not None:

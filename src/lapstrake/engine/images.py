@@ -179,6 +179,20 @@ def compare_names(
     return compare_images(images[0], images[1], (tops[0][1], tops[1][1]), by_layer=by_layer, times=times)
 
 
+def validate_name(settings: Settings, name: str) -> list[str]:
+    """What is wrong with an image of the store or a layout (``oci:DIRECTORY[:TAG]``); [] when nothing is."""
+    from ..export.validate import validate_descriptor
+
+    content, index = _stores(settings)
+    try:
+        top, blobs = _top(content, index, name)
+        lazy = [] if name.startswith("oci:") else [d for d, _ in find(content, index, name).sources]
+    finally:
+        index.close()
+    absent = tuple(f"{d}: " for d in lazy if not content.has(d))  # to be pulled when it is needed: no fault
+    return [f for f in validate_descriptor(blobs, top) if not (absent and f.startswith(absent))]
+
+
 def _top(content: ContentStore, index: Index, name: str) -> tuple[Descriptor, Blobs]:
     if not name.startswith("oci:"):
         return find(content, index, name).descriptor, content

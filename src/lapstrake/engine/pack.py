@@ -25,19 +25,23 @@ if TYPE_CHECKING:
 
 
 class PackForm(Value):
-    """What the bytes of a layer depend on.  ``epoch``: times are clamped to it; ``zstd``: allowed at all."""
+    """What the bytes of a layer depend on.  ``epoch``: times are clamped to it, or with ``exact`` set to
+    it; ``zstd``: allowed at all."""
 
     compression: str = "gzip"
     level: int | None = None
     force: bool = False
     epoch: int | None = None
     zstd: bool = True
+    exact: bool = False
 
 
 def pack_form(form: FormOptions) -> PackForm:
     """The part of an image's form that its layers depend on."""
     epoch = form.epoch if form.rewrite_timestamp else None
-    return PackForm(form.compression, form.level, form.force_compression, epoch, form.oci)
+    return PackForm(
+        form.compression, form.level, form.force_compression, epoch, form.oci, form.exact_timestamp
+    )
 
 
 class Blob(Value):
@@ -163,7 +167,7 @@ class Packer:
         """The name of the variant that is wanted."""
         name = group.name
         if pulled is None and self.form.epoch is not None:
-            name += f"-t{self.form.epoch}"
+            name += f"-{'x' if self.form.exact else 't'}{self.form.epoch}"
         return name + ("-e" if self.form.compression == "estargz" else "")
 
     # -- packing ----------------------------------------------------------------
@@ -190,9 +194,9 @@ class Packer:
             if form.compression == "estargz":
                 from ..layer.estargz import pack_estargz
 
-                result = pack_estargz(entries, out, form.level, form.epoch)
+                result = pack_estargz(entries, out, form.level, form.epoch, clamp=not form.exact)
             else:
-                result = pack(entries, out, form.compression, form.level, form.epoch)
+                result = pack(entries, out, form.compression, form.level, form.epoch, clamp=not form.exact)
         self._register(name, result)
 
     def _from_blob(self, name: str, digest: str, diff_id: str) -> None:

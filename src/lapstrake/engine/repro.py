@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 
 from ..errors import UsageError
 from ..export.layout import LayoutBlobs, read_index
 from ..oci.manifest import parse_descriptor
 from ..plan.request import IMAGE_OUTPUTS, OutputSpec
+from ..store.locks import KeyLocks
 from ..values import Value, replace
 from .build import run_build
 from .compare import compare_images, pictures
@@ -50,8 +50,14 @@ def check_reproducible(
         raise UsageError(
             "a context on standard input can be read once only", hint="unpack it, and name the directory"
         )
-    scratch = tempfile.mkdtemp(prefix="lapstrake-repro-", dir=settings.tmp)
+    # among what awaits deletion, so that it goes with the next sweep if we are killed; and on the
+    # store's own file system, so that blobs are lent by links
+    name = f"repro-{os.urandom(8).hex()}"
+    scratch = f"{settings.root}/trash/{name}"
+    os.makedirs(settings.root, mode=0o700, exist_ok=True)
+    lock = KeyLocks(settings.root).hold(f"trash-{name}", cancel)
     try:
+        os.makedirs(scratch, mode=0o700)
         first, second = os.path.join(scratch, "1"), os.path.join(scratch, "2")
         spec = _same_form(request)
         outputs = request.outputs or (
@@ -79,8 +85,8 @@ def check_reproducible(
     finally:
         from ..store.remove import remove_tree
 
-        remove_tree(os.path.join(scratch, "root"))
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_tree(scratch)
+        lock.release()
 
 
 def _same_form(request: BuildRequest) -> OutputSpec:

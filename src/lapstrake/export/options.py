@@ -43,6 +43,7 @@ class FormOptions(Value):
     annotations: tuple[Annotation, ...] = ()
     layers: str = "all"
     referrers: bool = False
+    exact_timestamp: bool = False
 
 
 class ImageOptions(Value):
@@ -169,7 +170,7 @@ def form_options(attrs: dict[str, str]) -> FormOptions:
     return FormOptions(
         oci, artifact, compression, _level(attrs, compression), flag(attrs, "force-compression", False),
         flag(attrs, "prefer-nondist-layers", False), rewrite, epoch, cleared, flag(attrs, "attestation-inline", True), annotations,
-        layers_of(attrs.get("layers", "all")), where == "referrers",
+        layers_of(attrs.get("layers", "all")), where == "referrers", flag(attrs, "exact-timestamp", False),
     )  # fmt: skip
 
 
@@ -200,6 +201,16 @@ def file_options(attrs: dict[str, str]) -> FileOptions:
         raise UsageError(f'invalid mode "{mode}" for local exporter')
     split = flag(attrs, "platform-split", True) if "platform-split" in attrs else None
     return FileOptions(split, mode == "delete", attrs.get("attestation-prefix", ""), *epoch_of(attrs))
+
+
+_KNOWN = frozenset(
+    ["name", "push", "push-by-digest", "registry.insecure", "name-canonical", "dangling-name-prefix", "danging-name-empty-only", "unpack", "store", "oci-mediatypes", "oci-artifact", "compression", "compression-level", "force-compression", "prefer-nondist-layers", "attestation-inline", "rewrite-timestamp", "exact-timestamp", "source-date-epoch", "tar", "dest", "context", "layers", "attestations", "buildinfo", "buildinfo-attrs", "platform-split", "mode", "attestation-prefix", "preferred-compression", "multi-platform"]
+)
+
+
+def unknown_attributes(attrs: dict[str, str]) -> list[str]:
+    """Keys that mean nothing to any exporter: most likely misspelt."""
+    return [k for k in attrs if k not in _KNOWN and not k.startswith("annotation")]
 
 
 def check_outputs(specs: Sequence[OutputLike]) -> None:

@@ -36,10 +36,12 @@ _TYPES = {
 }
 
 
-def pack_estargz(entries: Iterable[Entry], writer: Sink, level: int | None, epoch: int | None) -> PackResult:
+def pack_estargz(
+    entries: Iterable[Entry], writer: Sink, level: int | None, epoch: int | None, *, clamp: bool = True
+) -> PackResult:
     """Write entries as an eStargz blob."""
     cutter = Cutter(writer, level)
-    write(entries, cutter.feed, epoch=epoch, clamp=True)
+    write(entries, cutter.feed, epoch=epoch, clamp=clamp)
     return cutter.finish()
 
 
