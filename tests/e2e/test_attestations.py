@@ -197,9 +197,10 @@ def test_a_scanner_image(shared_lap, context, tmp_path, canaries):
 set -e
 ! touch $BUILDKIT_SCAN_SOURCE/x 2>/dev/null
 for d in $BUILDKIT_SCAN_SOURCE $BUILDKIT_SCAN_SOURCE_EXTRAS/*; do
+  [ -d $d ] || continue
   n=$(basename $d)
   printf '{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://spdx.dev/Document","predicate":' > $BUILDKIT_SCAN_DESTINATION/$n.spdx.json
-  printf '{"spdxVersion":"SPDX-2.3","name":"%s","comment":"%s %s"}}' $n $BUILDKIT_SCAN_DEPTH "$(ls $d | tr '\\n' ' ')" >> $BUILDKIT_SCAN_DESTINATION/$n.spdx.json
+  printf '{"spdxVersion":"SPDX-2.3","name":"%s","files":[{"fileName":"a"},{"fileName":"/x","comment":"mine"}],"comment":"%s %s"}}' $n $BUILDKIT_SCAN_DEPTH "$(ls $d | tr '\\n' ' ')" >> $BUILDKIT_SCAN_DESTINATION/$n.spdx.json
 done
 """
     scanner = context(
@@ -220,6 +221,24 @@ done
         found["predicate"]["comment"].startswith("7 a bin")
         and found["predicateType"] == "https://spdx.dev/Document"
     )
+    layout = tmp_path / "layout"
+    attested(
+        shared_lap,
+        context,
+        tmp_path,
+        canaries,
+        "--sbom=generator=scanner:1",
+        outputs=[f"type=oci,tar=false,dest={layout}"],
+    )
+    index = json.loads(
+        blob(layout, json.loads((layout / "index.json").read_text())["manifests"][0]["digest"])
+    )
+    image, attestation = (json.loads(blob(layout, d["digest"])) for d in index["manifests"])
+    files = statements(layout, attestation)["https://spdx.dev/Document"]["predicate"]["files"]
+    assert files == [
+        {"fileName": "a", "comment": f"layerID: {image['layers'][-1]['digest']}"},
+        {"fileName": "/x", "comment": "mine"},
+    ]
     assert "boot" in json.loads((out / "sbom-build.spdx.json").read_text())["predicate"]["comment"]
     bare = context({"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "a"}, "bare")
     shared_lap("build", bare, "-t", "bare:1")

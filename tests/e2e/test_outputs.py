@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import subprocess
 import tarfile
 
 import pytest
@@ -285,3 +286,33 @@ def test_buildahs_timestamp_is_exact(shared_lap, context, tmp_path):
     for blob in blobs_of(out, raw(f"oci:{out}"))[1:]:
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as tar:
             assert {m.mtime for m in tar} == {1600000000}
+
+
+def test_when_one_output_fails_the_others_do_not_appear(shared_lap, context, tmp_path):
+    directory = context({"Dockerfile": "FROM busybox\nCOPY a /a\n", "a": "a"})
+    archive, files, layout = (tmp_path / n for n in ("x.tar", "files", "layout"))
+    done = shared_lap(
+        "build", directory, "-t", "localhost:5279/nobody/listens:1", "-o", f"type=oci,dest={archive}", "-o", f"type=local,dest={files}",
+        "-o", f"type=oci,tar=false,dest={layout}", "-o", "type=image,push=true", check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode and "failed to push localhost:5279/nobody/listens" in done.stderr
+    assert not archive.exists() and not files.exists() and not (layout / "index.json").exists()
+    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".tmp")] == []
+
+
+def test_results_on_standard_output(shared_lap, context, tmp_path):
+    directory = context({"Dockerfile": "FROM scratch\nCOPY a /a\n", "a": "a"})
+    done = shared_lap("build", directory, "-t", "r:1", "--metadata-file=/dev/stdout")
+    assert json.loads(done.stdout)["image.name"] == "docker.io/library/r:1"
+    done = shared_lap("build", directory, "--iidfile=/dev/stdout")
+    assert done.stdout.startswith("sha256:")
+    with open(tmp_path / "out.tar", "wb") as out:
+        subprocess.run(
+            [*shared_lap.command, "build", "-o", "-", str(directory)],
+            env=shared_lap.env,
+            stdout=out,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        assert tar.getnames() == ["a"]

@@ -10,7 +10,8 @@ from .statement import MAX_STATEMENT, image_subjects, statement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from ..oci.platform import Platform
     from ..tree import Tree
@@ -63,9 +64,13 @@ def sbom_statement(tree: Tree, options: Sbom, subjects: Sequence[Subject], name:
 
 
 def scanned_statement(
-    document: bytes, subjects: Sequence[Subject], filename: str = "sbom.spdx.json"
+    document: bytes,
+    subjects: Sequence[Subject],
+    filename: str = "sbom.spdx.json",
+    layer_of: Callable[[str], str] | None = None,
 ) -> Attested:
-    """An SPDX document a scanner image wrote, as a statement."""
+    """An SPDX document a scanner image wrote, as a statement.  ``layer_of``: the layer a file came with;
+    files without a comment get it as theirs."""
     if len(document) > MAX_STATEMENT:
         raise ExportError(
             f"{filename} is too big for an attestation: {len(document)} bytes, at most {MAX_STATEMENT}"
@@ -78,7 +83,24 @@ def scanned_statement(
         if kind != SPDX or not isinstance(inner, dict):
             raise ExportError(f"{filename}: the scanner wrote a statement of type {kind!r}, not {SPDX}")
         doc = inner
+    if layer_of is not None:
+        _supplement(doc, layer_of)
     return Attested(SPDX, statement(SPDX, doc, subjects), filename)
+
+
+def _supplement(doc: dict[str, Any], layer_of: Callable[[str], str]) -> None:
+    from ..version import VERSION
+
+    files = doc.get("files")
+    for item in files if isinstance(files, list) else ():
+        if not isinstance(item, dict) or item.get("comment"):
+            continue
+        layer = layer_of(str(item.get("fileName") or "").lstrip("./"))
+        if layer:
+            item["comment"] = f"layerID: {layer}"
+    info = doc.get("creationInfo")
+    if isinstance(info, dict) and isinstance(info.get("creators"), list):
+        info["creators"].append(f"Tool: lapstrake-{VERSION}")
 
 
 def attest_image(

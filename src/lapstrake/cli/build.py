@@ -440,7 +440,11 @@ def execute(request: BuildRequest, settings: Settings, *, quiet: bool = False, t
             settings, isolation=request.isolation or settings.isolation,
             min_isolation=request.min_isolation or settings.min_isolation, jobs=request.jobs or settings.jobs,
         )  # fmt: skip
-    if request.iidfile:
+    if (
+        request.iidfile
+        and os.path.isfile(request.iidfile)
+        and not request.iidfile.startswith(("/dev/", "/proc/"))
+    ):
         try:
             os.unlink(request.iidfile)
         except FileNotFoundError:
@@ -537,11 +541,11 @@ def _report(request: BuildRequest, result: BuildResult, mode: str) -> int:
 
 def write_atomic(path: str, data: bytes) -> None:
     """Write a small result file so that nobody sees half of it."""
-    target = os.path.realpath(path)
-    if os.path.exists(target) and not os.path.isfile(target):  # /dev/stdout and friends
-        with open(target, "wb") as f:
+    if path.startswith(("/dev/", "/proc/")) or (os.path.exists(path) and not os.path.isfile(path)):
+        with open(path, "ab" if os.path.isfile(path) else "wb") as f:  # /dev/stdout, pipes
             f.write(data)
         return
+    target = os.path.realpath(path)
     temporary = f"{target}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as f:

@@ -154,7 +154,7 @@ class Attester:
         if generator:
             from .scanner import scan_with_image
 
-            return scan_with_image(self.build, self.sbom or {}, targets, subjects)
+            return scan_with_image(self.build, self.sbom or {}, targets, subjects, image)
         epoch = self.build.epoch
         created = rfc3339(epoch if epoch is not None else int(self.started))
         from ..version import VERSION

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from ..attest.attach import Attested, scanned_statement
 from ..attest.statement import MAX_STATEMENT
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..attest.statement import Subject
+    from ..export.base import BuiltImage
     from .attesting import Target
     from .build import Build
 
@@ -28,9 +30,14 @@ _OWN = ("generator", "format", "preset")
 
 
 def scan_with_image(
-    build: Build, attrs: dict[str, str], targets: Sequence[Target], subjects: Sequence[Subject]
+    build: Build,
+    attrs: dict[str, str],
+    targets: Sequence[Target],
+    subjects: Sequence[Subject],
+    image: BuiltImage,
 ) -> list[Attested]:
-    """Run the scanner over ``targets`` (the first is the result) and take what it wrote."""
+    """Run the scanner over ``targets`` (the first is the result) and take what it wrote.  What it says of
+    the result's files is supplemented with the layers of ``image`` that they came with."""
     name = attrs["generator"]
     engine, worker = build.engine, build.worker
     found = engine.images.resolve(name, host_platform(), pull=build.request.pull)
@@ -65,7 +72,44 @@ def scan_with_image(
                 status=status,
                 tail=tail,
             )
-    return [scanned_statement(raw, subjects, file) for file, raw in _written(out.upper, name)]
+    layers = Layers(build, targets[0].layers, image)
+    return [
+        scanned_statement(raw, subjects, file, layers.of if file == "sbom.spdx.json" else None)
+        for file, raw in _written(out.upper, name)
+    ]
+
+
+class Layers:
+    """Which layer of the image a file comes with; nothing when layers were merged."""
+
+    def __init__(self, build: Build, layers: tuple[str, ...], image: BuiltImage) -> None:
+        self._digests = [d.digest for d in image.layers]
+        self._dirs = build.worker.dirs(layers) if len(layers) == len(self._digests) else []
+
+    def of(self, path: str) -> str:
+        """The digest of the topmost layer that has ``path``."""
+        parts = path.split("/")
+        if not path or ".." in parts:
+            return ""
+        for n, folder in enumerate(self._dirs):  # topmost first
+            if _holds(folder, parts):
+                return self._digests[-1 - n]
+        return ""
+
+
+def _holds(folder: str, parts: Sequence[str]) -> bool:
+    """Whether a layer directory has the path, no symlink followed."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            os.close(fd)
+            fd = deeper
+        return stat.S_ISREG(os.lstat(parts[-1], dir_fd=fd).st_mode)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def _spec(

@@ -204,7 +204,39 @@ def file_options(attrs: dict[str, str]) -> FileOptions:
 
 
 _KNOWN = frozenset(
-    ["name", "push", "push-by-digest", "registry.insecure", "name-canonical", "dangling-name-prefix", "danging-name-empty-only", "unpack", "store", "oci-mediatypes", "oci-artifact", "compression", "compression-level", "force-compression", "prefer-nondist-layers", "attestation-inline", "rewrite-timestamp", "exact-timestamp", "source-date-epoch", "tar", "dest", "context", "layers", "attestations", "buildinfo", "buildinfo-attrs", "platform-split", "mode", "attestation-prefix", "preferred-compression", "multi-platform"]
+    [
+        "name",
+        "push",
+        "push-by-digest",
+        "registry.insecure",
+        "name-canonical",
+        "dangling-name-prefix",
+        "danging-name-empty-only",
+        "unpack",
+        "store",
+        "oci-mediatypes",
+        "oci-artifact",
+        "compression",
+        "compression-level",
+        "force-compression",
+        "prefer-nondist-layers",
+        "attestation-inline",
+        "rewrite-timestamp",
+        "exact-timestamp",
+        "source-date-epoch",
+        "tar",
+        "dest",
+        "context",
+        "layers",
+        "attestations",
+        "buildinfo",
+        "buildinfo-attrs",
+        "platform-split",
+        "mode",
+        "attestation-prefix",
+        "preferred-compression",
+        "multi-platform",
+    ]
 )
 
 
