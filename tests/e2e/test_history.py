@@ -150,3 +150,16 @@ def test_a_killed_build_is_seen_and_goes(lap, context):
     assert lap("history", "ls", "--format", "{{.Status}}").stdout == "Error\n"
     lap("history", "rm", "--all")
     assert lap("history", "ls", "--format", "{{.Status}}").stdout == ""
+
+
+def test_a_secret_that_a_step_prints_is_in_no_log(lap, context, tmp_path):
+    path = context({"Dockerfile": "FROM busybox\nRUN --mount=type=secret,id=t --mount=type=secret,id=t,env=T "
+                                  "cat /run/secrets/t; printf 'a %s\\n' \"${T%???}\" >/dev/null; printf %s \"$T\"; sleep 0.1; echo end; exit 1\n"})  # fmt: skip
+    (tmp_path / "token").write_text("hunter2hunter2\n")
+    failed = lap("build", "--progress=plain", "--secret", f"id=t,src={tmp_path}/token", path, check=False)
+    assert failed.returncode == 1
+    assert "hunter2" not in failed.stderr
+    assert "***" in failed.stderr
+    kept = b"".join(p.read_bytes() for p in (lap.root / "history").rglob("*") if p.is_file())
+    assert b"***\n***\nend\n" in kept
+    assert b"hunter2" not in kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lapstrake.cli.summary import github_marks, seconds, short_name, size, summary
+from lapstrake.cli.summary import github_marks, joint_summary, seconds, short_name, size, summary
 from lapstrake.engine.build import BuildResult
 from lapstrake.engine.sizes import ImageSizes
 from lapstrake.errors import BuildError, Cancelled, Span
@@ -103,3 +103,14 @@ def test_github_marks(tmp_path, monkeypatch):
     assert "file=other/Dockerfile," in github_marks(BuildRequest("x", "other/Dockerfile"), [], error)
     assert "file=" not in github_marks(BuildRequest("https://example.org/x.git"), [], error)
     assert github_marks(BuildRequest("."), [], Cancelled("canceled")) == ""
+
+
+def test_several_builds_count_a_shared_step_once():
+    steps = [{**s, "digest": str(n)} for n, s in enumerate((HIT, RAN, COPY))]
+    sizes = ImageSizes(9_000_000, 812_000_000, ("linux/amd64",))
+    one, two = result(*steps[:2], sizes=sizes), result(*steps, skipped=("test",))
+    assert joint_summary([one, two], ["app", "db"], "short") == (
+        "2 steps ran, 1 cached (31.2s CPU, peak memory 512 MB, 48 MB added, slowest: [2/2] RUN make 12.4s)\n"
+        "app: build stages: 812 MB, final image: 9.0 MB\n"
+        "db: not needed, so not run: test\n"
+    )

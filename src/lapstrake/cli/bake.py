@@ -200,6 +200,10 @@ def _execute(args: Parsed, selection: resolve.Selection, pairs: list[Pair], sett
         if mode not in ("quiet", "rawjson", "none"):
             say_warnings((), settings, view)
     _report(args, jobs, results, mode)
+    if mode not in ("quiet", "rawjson", "none") and settings.summary != "none":
+        from .summary import joint_summary
+
+        sys.stderr.write(joint_summary(results, [j.name for j in jobs], settings.summary))
     return 0
 
 

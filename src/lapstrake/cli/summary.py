@@ -17,20 +17,37 @@ _NAME_WIDTH = 56
 
 def summary(result: BuildResult, mode: str) -> str:
     """The text for ``--summary=mode``; empty when there is nothing to say."""
-    steps = [s for s in result.steps if "[internal]" not in s["name"] and " internal]" not in s["name"]]
+    return _text(result.steps, _images([result], [""]), mode)
+
+
+def joint_summary(results: Sequence[BuildResult], names: Sequence[str], mode: str) -> str:
+    """The same of several builds in one run: steps that they share count once."""
+    steps = {s["digest"]: s for result in results for s in result.steps}
+    return _text(tuple(steps.values()), _images(results, names if len(names) > 1 else [""]), mode)
+
+
+def _text(every: Sequence[Mapping[str, Any]], images: list[str], mode: str) -> str:
+    steps = [s for s in every if "internal]" not in s["name"]]
     if mode == "none" or not steps:
         return ""
     parts = [step_table(steps)] if mode == "full" else []
-    parts.append(_line(steps))
-    if result.sizes is not None:
-        many = "s" if len(result.sizes.platforms) > 1 else ""
-        about = "" if result.sizes.exact else "about "
-        parts.append(
-            f"build stages: {size(result.sizes.stages)}, final image{many}: {about}{size(result.sizes.image)}"
-        )
-    if result.skipped:
-        parts.append(f"not needed, so not run: {', '.join(result.skipped)}")
+    parts += [_line(steps), *images]
     return "\n".join(p.rstrip("\n") for p in parts if p) + "\n"
+
+
+def _images(results: Sequence[BuildResult], names: Sequence[str]) -> list[str]:
+    out = []
+    for result, name in zip(results, names, strict=True):
+        of = f"{name}: " if name else ""
+        if result.sizes is not None:
+            many = "s" if len(result.sizes.platforms) > 1 else ""
+            about = "" if result.sizes.exact else "about "
+            out.append(
+                f"{of}build stages: {size(result.sizes.stages)}, final image{many}: {about}{size(result.sizes.image)}"
+            )
+        if result.skipped:
+            out.append(f"{of}not needed, so not run: {', '.join(result.skipped)}")
+    return out
 
 
 def _line(steps: Sequence[Mapping[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from ..solver.ports import LostLayer, Record
 from ..source.image import is_borrowed
 from ..tree import FILE
 
+_TELL = 0.1  # seconds between two words about a transfer
 _PULLS = 5  # layers fetched at once
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class LocalWorker:
         self._content_keys: dict[tuple[object, ...], str] = {}
         self.stats: dict[str, object] = {}
         self.measured: dict[str, dict[str, float]] = {}  # by vertex: wall, cpu, peak_rss, bytes_added
+        self.origins: dict[str, str] = {}  # layer of an image -> the vertex that names the image
         self.sizes: dict[str, int] = {}  # by layer, of those made or looked up in this build
 
     def beside(self, *, secrets: Secrets | None, ssh: SshAgents | None, epoch: int | None) -> LocalWorker:
@@ -138,6 +140,7 @@ class LocalWorker:
             if tree is None:
                 raise BuildError(f"unknown build context {op.identifier}")
             return tree
+        self._note_origin(source, record)
         return self.view(record.layers)
 
     def view(self, layers: Sequence[str]) -> Tree:
@@ -217,11 +220,33 @@ class LocalWorker:
                     raise LostLayer(layer, e.message) from e
                 raise
 
+    def _pull(self, layer: str) -> None:
+        """Fetch a layer, told as a status of the image's vertex where that is known."""
+        vertex = self.origins.get(layer)
+        if vertex is None:
+            self.p.images.fetch_layer(layer)
+            return
+        started = last = self.p.clock()
+
+        def told(digest: str, done: int, size: int) -> None:
+            nonlocal last
+            now = self.p.clock()
+            if done >= size or now - last >= _TELL:
+                last = now
+                self.p.emit(Progress(vertex, digest, done, size, now, started, done >= size))
+
+        self.p.images.fetch_layer(layer, told)
+
+    def _note_origin(self, source: Vertex, record: Record) -> None:
+        if isinstance(source.op, SourceOp):
+            for layer in record.layers:
+                self.origins.setdefault(layer, source.digest)
+
     def fetch(self, layer: str) -> None:
         """Bring a layer's blob in.  Raises LostLayer when a cache can't give what it promised."""
         with self.lock_for(f"blob {layer}"):
             try:
-                self.p.images.fetch_layer(layer)
+                self._pull(layer)
                 if is_borrowed(layer):
                     self._verify(layer)
             except Cancelled:
@@ -255,7 +280,7 @@ class LocalWorker:
         source = self.p.images.pull_info(info.id)
         if source is None:
             return
-        self.p.images.fetch_layer(info.id)
+        self._pull(info.id)
         blob = LayerBlob(
             source["mediaType"],
             source["digest"],
@@ -286,6 +311,8 @@ class LocalWorker:
             from .run_source import run_source
 
             return run_source(self, vertex, key)
+        for source, record in zip(vertex.inputs, inputs, strict=False):
+            self._note_origin(source, record)
         base = inputs[0].layers
         if isinstance(op, MkdirOp):
             from .run_file import run_mkdir

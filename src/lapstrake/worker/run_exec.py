@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .cache_mounts import Releasable
     from .cdi import Edits
     from .local import LocalWorker
+    from .redact import Redactor
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TAIL = 200
@@ -90,17 +91,34 @@ def cdi_edits(op: ExecOp) -> Edits:
 
 def _run(worker: LocalWorker, vertex: Vertex, spec: ProcessSpec, cancel: Cancel) -> tuple[ExitInfo, _Tail]:
     tail = _Tail()
+    hide = _redactor(worker, vertex)
 
     def output(stream: int, data: bytes) -> None:
-        tail.add(data)
-        worker.log(vertex, stream, data)
+        if hide is not None:
+            data = hide.feed(stream, data)
+        if data:
+            tail.add(data)
+            worker.log(vertex, stream, data)
 
     executor = worker.p.executor()
     info = executor.run(spec, output, cancel)
+    for stream, data in hide.rest() if hide is not None else ():
+        tail.add(data)
+        worker.log(vertex, stream, data)
     for note in getattr(executor, "notes", ()):
         worker.remark(note)
     worker.measure(vertex, wall=info.wall, cpu=info.cpu, peak_rss=info.peak_rss)
     return info, tail
+
+
+def _redactor(worker: LocalWorker, vertex: Vertex) -> Redactor | None:
+    """Hides the secrets that the step is given."""
+    ids = [m.id for m in getattr(vertex.op, "mounts", ()) if m.kind == "secret"]
+    if not ids or worker.p.secrets is None:
+        return None
+    from .redact import Redactor
+
+    return Redactor(value for i in ids if (value := worker.p.secrets.get(i)) is not None)
 
 
 class _Tail:
