@@ -106,13 +106,16 @@ def victim(lap, context, tmp_path, registry_address, request):
     return Victim(lap, context({"Dockerfile": text, **files}), out, registry_address)
 
 
-def harass(victim: Victim, rounds: int, seed: int) -> dict[str, int]:
+def harass(victim: Victim, rounds: int, seed: int, seconds: float = 1e9) -> dict[str, int]:
     """Kill ``rounds`` times; how many of each kind were killed while running."""
     rng = random.Random(seed)
     expected = victim.digest()
     lengths: dict[str, float] = {}
     hits: dict[str, int] = {}
+    end = time.monotonic() + seconds
     for n in range(rounds):
+        if time.monotonic() > end:
+            break
         kind = list(victim.outputs)[n % len(victim.outputs)]
         cold = n % 4 == 0 and kind != "prune"
         flags = () if n % 3 == 0 or kind == "prune" else ("--no-cache",)
@@ -132,12 +135,15 @@ def harass(victim: Victim, rounds: int, seed: int) -> dict[str, int]:
 
 
 def test_a_killed_builder_harms_nothing(victim):
-    hits = harass(victim, 28, seed=int(time.time()) // 86400)
-    assert sum(hits.values()) >= 8, hits
+    hits = harass(victim, 21, seed=int(time.time()) // 86400)
+    assert sum(hits.values()) >= 6, hits
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 def test_hundreds_of_kills(victim):
     started = time.monotonic()
-    hits = harass(victim, int(os.environ.get("LAPSTRAKE_KILLS", "300")), seed=int(time.time()))
+    seconds = float(os.environ.get("LAPSTRAKE_KILL_SECONDS", "600"))
+    hits = harass(victim, 100_000, int(time.time()), seconds)
+    assert victim.wrong() == []
     print(f"killed while running: {hits}, {time.monotonic() - started:.0f} s")

@@ -46,7 +46,7 @@ def vanish(path: Path, _rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, zero, vanish])
-@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.3, 1.0])
 def test_after_a_power_cut_the_next_build_is_right(lap, context, tmp_path, damage, share):
     directory = context({"Dockerfile": DOCKERFILE, "file": "content\n" * 1000})
     rng = random.Random(f"{damage.__name__} {share}")
@@ -106,3 +106,23 @@ def test_damage_without_a_restart_is_found_where_it_is_read(lap, context, tmp_pa
         os.truncate(blob, blob.stat().st_size // 2)
     lap.build(directory, "-t", "x", "-o", f"type=oci,dest={tmp_path}/x.tar")
     tool("skopeo", "copy", "-q", f"oci-archive:{tmp_path}/x.tar", f"dir:{tmp_path}/copied")
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker", "layout"])
+def test_a_flipped_bit_is_never_handed_on(lap, context, tmp_path, kind):
+    directory = context({"Dockerfile": "FROM busybox\nCOPY file /file\n", "file": os.urandom(50_000)})
+    lap.build(directory, "-t", "x")
+    blob = max(
+        (p for p in lap.root.glob("blobs/sha256/*") if p.stat().st_size < 100_000),
+        key=lambda p: p.stat().st_size,
+    )
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(data)
+    spec = (
+        f"type=oci,tar=false,dest={tmp_path}/out" if kind == "layout" else f"type={kind},dest={tmp_path}/out"
+    )
+    done = lap("build", directory, "-t", "x", "-o", spec, check=False)
+    assert done.returncode == 1 and "damaged on disk" in done.stderr and "Traceback" not in done.stderr
+    lap.build(directory, "-t", "x", "-o", spec)
+    assert lap("fsck").stdout.endswith("no problems\n")

@@ -304,7 +304,13 @@ class Survey:
         other = self._bookkeeping() - contexts
         return [
             *rows,
-            Usage("index", "internal", "the store's index", (Part(TREE, "", other),), removable=False),
+            Usage(
+                "index",
+                "internal",
+                "index, history and bookkeeping",
+                (Part(TREE, "", other),),
+                removable=False,
+            ),
         ]
 
     def _bookkeeping(self) -> int:

@@ -184,7 +184,7 @@ class ResultBlobs:
 
             return io.BytesIO(self._docs[digest])
         self.need(digest)
-        stream: BinaryIO = self._content.open(digest)
+        stream: BinaryIO = getattr(self._content, "open_verified", self._content.open)(digest)
         return stream
 
 

@@ -15,6 +15,7 @@ from ..errors import StoreError
 from ..ids import ids
 from ..rootfs import saved_path
 from ..tree import BLOCK, CHAR, DIR, FIFO, FILE, SYMLINK
+from .handle import handle
 from .view import StackView
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _FICLONE = 0x40049409
 _DEVICES = {CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 _HARMLESS = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)})  # null, zero, full, random, …
-_Mark = tuple[int, ...]
+_Mark = tuple[object, ...]
 
 
 class CopyingSnapshotter:
@@ -179,10 +180,31 @@ def _clone(source: int, target: str) -> None:
 
 
 def _mark(st: os.stat_result, path: str) -> _Mark:
-    if stat.S_ISDIR(st.st_mode):  # its link count and ctime follow its children
+    """What tells a change.  A directory's ctime follows its children, and its inode may be given to a new
+    one at once: its handle, which has the inode's generation, tells them apart."""
+    if stat.S_ISDIR(st.st_mode):
         owner = b"" if ids().chown else _noted(path)
-        return (st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, 0, *owner)
-    return (st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_ctime_ns)
+        same = handle(path) or st.st_ino.to_bytes(8, "big")
+        return (st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, 0, same, *owner)
+    linked = st.st_nlink > 1 and stat.S_ISREG(st.st_mode)
+    links = (st.st_nlink, st.st_size, _attributes(path)) if linked else ()
+    return (st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_ctime_ns, *links)
+
+
+def _lost_a_link(old: _Mark | None, st: os.stat_result, path: str) -> bool:
+    """Whether all that happened to a file is that another of its names went."""
+    if old is None or len(old) != 9 or st.st_nlink >= int(old[6]):  # type: ignore[call-overload]
+        return False
+    same = (st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns) == old[:5]
+    return same and (st.st_size, _attributes(path)) == old[7:]
+
+
+def _attributes(path: str) -> tuple[tuple[str, bytes], ...]:
+    try:
+        names = sorted(os.listxattr(path, follow_symlinks=False))
+        return tuple((n, os.getxattr(path, n, follow_symlinks=False)) for n in names)
+    except OSError:
+        return ()
 
 
 def _noted(path: str) -> bytes:
@@ -247,21 +269,40 @@ class _Diff:
                 old = self.before.get(path)
                 if stat.S_ISDIR(st.st_mode):
                     self.mtimes[path] = st.st_mtime_ns
-                if stat.S_ISDIR(st.st_mode) and old is not None and stat.S_ISDIR(old[1]):
-                    if old[0] != st.st_ino:
+                real = f"{self.root}/{path}"
+                mark = _mark(st, real)
+                if stat.S_ISDIR(st.st_mode) and old is not None and stat.S_ISDIR(int(old[1])):  # type: ignore[call-overload]
+                    if old[6] != mark[6]:
                         self._new(path, replaced=True)
                         continue
-                    if old != _mark(st, f"{self.root}/{path}"):
+                    if old != mark:
                         self._parents(path)
                     todo.append(path)
-                elif old != _mark(st, f"{self.root}/{path}") and not self._was_covered(path, old, st):
-                    self._new(path, replaced=False)
+                elif old != mark and not self._was_covered(path, old, st) and not _lost_a_link(old, st, real):
+                    if old is not None and len(old) == 9 and old[0] == st.st_ino:
+                        self._split(path, st)
+                    else:
+                        self._new(path, replaced=old is not None and stat.S_ISDIR(st.st_mode))
 
     def _was_covered(self, path: str, old: _Mark | None, st: os.stat_result) -> bool:
         """Whether a run only saw another file in its place: then the time of its last change says nothing."""
         return (
             old is not None and old[:5] == _mark(st, path)[:5] and os.path.exists(saved_path(self.root, path))
         )
+
+    def _split(self, path: str, st: os.stat_result) -> None:
+        """A changed file with several names before: each changed name becomes a file of its own, as
+        overlayfs copies it up."""
+        self._parents(path.rpartition("/")[0])
+        source, target = f"{self.root}/{path}", f"{self.out}/{path}"
+        _clone(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), target)
+        if (st.st_uid, st.st_gid) != (os.geteuid(), os.getegid()):
+            os.chown(target, st.st_uid, st.st_gid)
+        os.chmod(target, stat.S_IMODE(st.st_mode))
+        for name, value in _attributes(source):
+            if name != "security.selinux":
+                os.setxattr(target, name, value)
+        os.utime(target, ns=(st.st_mtime_ns, st.st_mtime_ns))
 
     def _new(self, path: str, *, replaced: bool) -> None:
         self._parents(path.rpartition("/")[0])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO, Protocol
 
     from .lease import Lease
+    from .verified import VerifiedReader
 
     class _Hash(Protocol):
         def update(self, data: Any, /) -> None: ...
@@ -186,6 +187,12 @@ class ContentStore:
             return open(self.path(digest), "rb")
         except FileNotFoundError:
             raise StoreError(f"content {digest} is not in the store") from None
+
+    def open_verified(self, digest: str) -> VerifiedReader:
+        """The blob for reading once, its digest checked by the end."""
+        from .verified import VerifiedReader
+
+        return VerifiedReader(self, digest, self.open(digest))
 
     def read(self, digest: str, limit: int = 32 << 20) -> bytes:
         """The whole blob, hashed again.  A damaged one is removed, so that it is fetched anew."""

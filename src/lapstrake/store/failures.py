@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from ..errors import StoreError
 
@@ -22,3 +23,14 @@ def cannot_write(root: str, error: OSError) -> StoreError:
     return StoreError(
         f"cannot write to the store {root}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0)
     )
+
+
+def full_hint(path: str) -> str | None:
+    """What to say of a step that failed while the store's disk was full, which it may not have said itself."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    if found.f_bavail * found.f_frsize > 1 << 20 and (found.f_favail or not found.f_files):
+        return None
+    return f"no space left on the store's disk; {_HINTS[errno.ENOSPC]}"

@@ -277,12 +277,24 @@ class Index:
                 return work(self._db or self._open())
             except sqlite3.DatabaseError as e:
                 if not _damaged(e) or not self._restart:
-                    raise StoreError(f"cannot use {self.path}: {e}") from e
+                    raise self._cannot(e) from e
                 self._set_aside(e)
             try:
                 return work(self._db or self._open())
             except sqlite3.DatabaseError as e:
-                raise StoreError(f"cannot use {self.path}: {e}") from e
+                raise self._cannot(e) from e
+
+    def _cannot(self, error: Exception) -> StoreError:
+        import errno
+
+        from .failures import cannot_write, full_hint
+
+        text = str(error)
+        if "readonly" in text:
+            return cannot_write(self.root, OSError(errno.EROFS, os.strerror(errno.EROFS)))
+        if "disk is full" in text or full_hint(self.root):  # a full disk shows as an I/O error, too
+            return cannot_write(self.root, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        return StoreError(f"cannot use {self.path}: {error}")
 
     def _open(self) -> sqlite3.Connection:
         import sqlite3
@@ -290,9 +302,20 @@ class Index:
         new = not os.path.exists(self.path)
         if new:
             os.makedirs(self.root, exist_ok=True)
+        # a log can't be kept on what can't be written; what is there can still be read
+        frozen = not new and not os.access(self.root, os.W_OK)
+        name = f"file:{quote(self.path)}?immutable=1" if frozen else self.path
         db = sqlite3.connect(
-            self.path, timeout=30.0, isolation_level=None, check_same_thread=False, cached_statements=64
+            name,
+            timeout=30.0,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+            uri=frozen,
         )
+        if frozen:
+            self._db = db
+            return db
         try:
             db.execute("PRAGMA synchronous=NORMAL")
             version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -325,6 +348,13 @@ class Index:
             pass
         if self._warn is not None:
             self._warn(f"the store's index was damaged ({error}); starting a new one, the old one is {aside}")
+
+
+def quote(path: str) -> str:
+    """A path as part of a ``file:`` URI."""
+    from urllib.parse import quote as percent
+
+    return percent(path)
 
 
 def _damaged(error: Exception) -> bool:

@@ -6,6 +6,7 @@ import os
 
 from ..errors import BuildError
 from ..graph.ops import ExecMount, ExecOp
+from ..ids import ids
 from ..sandbox.spec import Mount
 from ..solver.ports import Record
 from ..store import cachemounts
@@ -57,7 +58,7 @@ def cache_mount(
             _seed(worker, m, inputs[m.input], path)
         if m.input <= 0 or m.mode is not None:
             os.chmod(path, m.mode if m.mode is not None else 0o755)
-        if m.input <= 0 or m.uid >= 0 or m.gid >= 0:
+        if ids().chown and (m.input <= 0 or m.uid >= 0 or m.gid >= 0):  # else all is the one user's
             os.chown(path, m.uid if m.uid >= 0 else owner[0], m.gid if m.gid >= 0 else owner[1])
         return {"id": m.id, "target": m.target}
 

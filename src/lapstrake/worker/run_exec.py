@@ -8,6 +8,7 @@ from ..graph.vertex import Vertex
 from ..ids import ids
 from ..sandbox.spec import Mount, ProcessSpec
 from ..solver.ports import Record
+from ..store.failures import full_hint
 from ..store.measure import tree_bytes
 from ..values import replace
 from .cache_mounts import cache_mount, complete, lock_mounts
@@ -62,6 +63,7 @@ def run_exec(
             raise Cancelled("the build was cancelled")
         if info.status != 0:
             error = failure(op, vertex, info, tail=tail.lines(), host_oom=killed_by_memory() > before)
+            error.hint = error.hint or full_hint(active.path)
             if worker.p.keep_failed:
                 plain = replace(spec, env=_environment(op, account, []))
                 error.saved = save(worker, vertex, plain, inputs[0], active.path)
