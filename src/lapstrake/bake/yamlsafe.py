@@ -20,7 +20,7 @@ def read(source: Source) -> Any:
         import yaml
     except ImportError:
         raise UsageError(
-            f"reading {source.name} needs the PyYAML package", hint="pip install lapstrake[compose]"
+            f"reading {source.name} needs the PyYAML package", hint="pip install pyyaml"
         ) from None
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(source.text)
     try:
