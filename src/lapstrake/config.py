@@ -56,6 +56,7 @@ class Settings(Value):
     colors: str = ""
     no_color: bool = False
     truncate: bool = False  # PROGRESS_NO_TRUNC=0
+    detailed_codes: bool = False  # exit codes that tell denied access, pushes and caches from failed builds
     log_lines: int = 6
     display_rate: float = 0.1
     isolation: str = "auto"
@@ -123,6 +124,7 @@ def load(
         colors=env.get("BUILDKIT_COLORS", ""),
         no_color=bool(env.get("NO_COLOR", "")),
         truncate=env.get("PROGRESS_NO_TRUNC", "") == "0",
+        detailed_codes=pick("LAPSTRAKE_EXIT_CODES", "exit-codes", "plain") == "detailed",
         log_lines=_whole(env.get("BUILDKIT_TTY_LOG_LINES", ""), 6, 0, 1000),
         display_rate=_whole(env.get("TTY_DISPLAY_RATE", ""), 100, 10, 60_000) / 1000,
         isolation=pick("LAPSTRAKE_ISOLATION", "isolation", "auto"),

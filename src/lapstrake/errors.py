@@ -1,5 +1,7 @@
 """Every failure a user can meet.  Nothing here prints; ``cli.present`` does.
 
+Codes 4 to 6 are the program's only with LAPSTRAKE_EXIT_CODES=detailed; without it they are 1, as buildx's are.
+
 BuildError                      exit code 1
   UsageError                    2   wrong flags, values, combinations
   BakeError                     1   a bake file is wrong

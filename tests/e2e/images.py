@@ -98,10 +98,14 @@ class Podman:
         return " ".join(map(str, (shutil.which("podman"), *self._words[1:])))
 
     def run(self, *words: object) -> str:
-        """``podman run``, as far as a sandboxed host lets it."""
-        return self(
+        """``podman run``, as far as a sandboxed host lets it; what it said, from its log: a container that
+        is over before podman has attached to it would seem silent."""
+        name = f"run-{os.urandom(4).hex()}"
+        self(
             "run",
-            "--rm",
+            "--name",
+            name,
+            "--log-driver=k8s-file",
             "--network=none",
             "--cgroups=disabled",
             "--runtime=crun",
@@ -109,6 +113,10 @@ class Podman:
             "--ulimit=nproc=1024:1024",
             *words,
         )
+        try:
+            return self("logs", name)
+        finally:
+            self("rm", "-f", name)
 
     def close(self) -> None:
         """Remove its run directory."""

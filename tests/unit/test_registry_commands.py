@@ -68,6 +68,7 @@ def stored(tmp_path, name, *archs, root="root", client=None):
 
 @needs_registry
 def test_login_push_pull_logout(tmp_path, registry, cli, monkeypatch):
+    monkeypatch.setenv("LAPSTRAKE_EXIT_CODES", "detailed")
     name = f"{registry.host}/team/app:1"
     res = stored(tmp_path, name, "amd64", "arm64")
     code, _, err = cli("push", name)

@@ -56,6 +56,8 @@ COMMANDS = {
 ALIASES = {"b": "build", "f": "bake"}
 PLUGIN = "docker-buildx"
 _BUILDING = ("build", "bake")
+#: denied, not pushed, cache; for others they are 1, as buildx's users expect (LAPSTRAKE_EXIT_CODES=detailed)
+DETAILED_CODES = (4, 5, 6)
 _STORELESS = ("main", "builders", "plugin", "doctor", "images", "why", "history", "registry")
 _GLOBAL_VALUES = ("--root", "--config", "--builder")
 # what the docker client puts before the plugin's name; only --config means something here
@@ -80,6 +82,7 @@ class Globals:
         self.root = self.config = self.builder = self.docker_config = ""
         self.debug = False
         self.program = "lapstrake"
+        self.detailed_codes = False
         self.store = False  # the command reads or writes layers
         self.building = False
 
@@ -94,6 +97,7 @@ class Globals:
             self.builder = given.text("builder") or self.builder
             self.debug = given.flag("debug") or self.debug
         settings = load(self.root, self.config, builder=self.builder, debug=self.debug)
+        self.detailed_codes = settings.detailed_codes
         if self.docker_config:
             settings = replace(settings, docker_config=self.docker_config)
         return _own_namespace(settings) if self.store else settings
@@ -157,7 +161,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as e:
         from .present import present
 
-        return present(e, debug=given.debug, building=given.building)
+        code = present(e, debug=given.debug, building=given.building)
+        return code if given.detailed_codes or code not in DETAILED_CODES else 1
 
 
 def _broken_pipe() -> int:
