@@ -203,7 +203,8 @@ Manifests:
 
 
 @needs_registry
-def test_what_could_not_be_pushed_is_pushed_later(tmp_path, cli):
+def test_what_could_not_be_pushed_is_pushed_later(tmp_path, cli, monkeypatch):
+    monkeypatch.setenv("LAPSTRAKE_EXIT_CODES", "detailed")
     port = free_port()
     name = f"127.0.0.1:{port}/app:1"
     with Engine(load(str(tmp_path / "root"), None, {"HOME": str(tmp_path)})) as engine:
