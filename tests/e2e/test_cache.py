@@ -86,3 +86,18 @@ def test_build_args_are_part_of_what_is_run(lap, context):
     assert lap("run", "args").stdout == "hello you\n"
     assert lap("run", "args:other").stdout == "hello them\n"
     assert ran(lap.build(directory)) == []
+
+
+def test_no_cache_filter_runs_the_named_stages_and_keeps_what_they_give(lap, built):
+    again = ran(lap.build(built, "--no-cache-filter=FIRST"))
+    assert {s.split(" > ")[0] for s in again if s.startswith("RUN")} == {"RUN echo first", "RUN cat /a"}
+    assert ran(lap.build(built)) == []
+
+
+def test_a_linked_copy_stays_when_what_is_below_changes(lap, context):
+    text = "FROM busybox\nRUN echo {} > /x\nCOPY --link a /a\n"
+    directory = context({"Dockerfile": text.format(1), "a": "a"})
+    lap.build(directory, "-t", "x")
+    (directory / "Dockerfile").write_text(text.format(2))
+    assert ran(lap.build(directory, "-t", "x")) == ["RUN echo 2 > /x"]
+    assert lap("run", "x", "cat", "/x", "/a").stdout == "2\na"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -83,4 +84,29 @@ def test_a_build_that_waits_for_another_follows_ctrl_c(tmp_path, bases, context)
     os.kill(first.pid, signal.SIGINT)
     first.wait(20)
     first.stderr.close()
+    assert lap.leftovers() == []
+
+
+@pytest.mark.parametrize("where", ["base", "cache"])
+def test_a_registry_that_never_answers_does_not_hold_ctrl_c(tmp_path, bases, context, where):
+    lap = Lap(tmp_path / "root", bases)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"localhost:{silent.getsockname()[1]}"
+        base = f"{host}/x" if where == "base" else "busybox"
+        project = context({"Dockerfile": f"FROM {base}\nRUN true\n"})
+        flags = [] if where == "base" else ["--cache-to", f"type=registry,ref={host}/cache:x"]
+        child = subprocess.Popen(
+            [*lap.command, "build", *flags, str(project)],
+            env=lap.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        with connection:
+            time.sleep(0.5)
+            began = time.monotonic()
+            os.kill(child.pid, signal.SIGINT)
+            assert child.wait(20) == 130
+            assert time.monotonic() - began < 3
     assert lap.leftovers() == []

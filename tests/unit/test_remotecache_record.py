@@ -181,3 +181,30 @@ def test_s3_attributes() -> None:
         with pytest.raises(UsageError):
             place_of(spec("s3", **attrs), environ)
     assert duration("2m10s") == 130
+
+
+@pytest.mark.parametrize(
+    ("kind", "attrs", "export", "message"),
+    [
+        ("gha", {}, True, "can't be used by Lapstrake"),
+        ("azblob", {"name": "x"}, False, "can't be used by Lapstrake"),
+        ("inline", {}, False, "inline caches are imported as type=registry"),
+        ("registry", {}, True, "ref is required"),
+        ("local", {}, True, "dest is required"),
+        ("local", {"dest": "x"}, False, "unknown attribute dest"),
+        ("local", {"dest": "x", "mod": "max"}, True, "unknown attribute mod"),
+        ("local", {"dest": "x", "mode": "some"}, True, "invalid cache mode some"),
+        ("inline", {"mode": "max"}, True, "mode=max is not possible"),
+        (
+            "registry",
+            {"ref": "a/b", "image-manifest": "true", "oci-mediatypes": "false"},
+            True,
+            "needs oci-mediatypes=true",
+        ),
+        ("registry", {"ref": "a/b", "compression": "lzma"}, True, "unsupported layer compression"),
+    ],
+)
+def test_what_can_not_work_is_refused(kind: str, attrs: dict[str, str], export: bool, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        check(spec(kind, **attrs), export=export)
+    assert message in refused.value.message

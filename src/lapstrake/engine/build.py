@@ -57,6 +57,7 @@ def run_build(
     cancel = cancel or CancelToken()
     recorder = Recorder(settings, [("", request)], emit)
     with recorder.watch() as builds, Engine(settings) as engine:
+        cancel.then(engine.stop_network)
         builds.append(Build(engine, request, recorder.emit, cancel))
         builds[0].id = recorder.ids[0]
         return recorder.done(builds, [builds[0].run()])[0]

@@ -53,6 +53,7 @@ class Engine:
         self.caches: dict[str, Source] = {}  # caches outside the store that are open, by where they are
         self._clients: dict[str, Client] = {}
         self._client_lock = threading.Lock()
+        self._stopped = False
         self._executor: Executor | None = None
         self._snapshotter: Snapshotter | None = None
         self._choosing = threading.RLock()
@@ -88,7 +89,21 @@ class Engine:
                 auth = self._clients[""].auth if "" in self._clients else None
                 client = open_client(self.settings, lax, auth)
                 self._clients[lax] = client
+                if self._stopped:
+                    client.cancel()
         return client
+
+    def stop_network(self) -> None:
+        """End every request under way: the user has said stop.  Safe in a signal handler."""
+        self._stopped = True
+
+        def stop() -> None:
+            with self._client_lock:
+                clients = list(self._clients.values())
+            for client in clients:
+                client.cancel()
+
+        threading.Thread(target=stop, name="stop network", daemon=True).start()
 
     def executor(self) -> Executor:
         """The sandbox, chosen once; ``say`` is told which and why."""

@@ -137,7 +137,7 @@ class _Check:
             diff_id_of(path)  # readable at least
             self.unverified += 1
             return ""
-        if not name.startswith("p"):
+        if name[0] not in "pr":
             found = diff_id_of(path)
             return "" if found == info.diff_id else f"its files make diffID {found}, not {info.diff_id}"
         blob = next((b for b in info.blobs if self.content.has(b.digest)), None)

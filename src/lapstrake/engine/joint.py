@@ -6,6 +6,7 @@ another as a context (``target:NAME``): its plan goes on where the other's ends.
 
 from __future__ import annotations
 
+import threading
 import time
 
 from ..errors import UsageError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .cache import LocalCache
     from .contexts import Inputs
     from .engine import Engine
+    from .explain import Explainer
     from .pack import Packer, PackForm
     from .remote import RemoteCache
     from .save import Saver
@@ -123,6 +125,7 @@ def run_jobs(
     ordered = in_order(jobs)
     recorder = Recorder(settings, [(j.name, j.request) for j in ordered], emit)
     with recorder.watch() as builds, Engine(settings) as engine:
+        cancel.then(engine.stop_network)
         shared = Shared(engine, recorder.emit)
         by_name: dict[str, Build] = {}
         for job, ident in zip(ordered, recorder.ids, strict=True):
@@ -221,6 +224,8 @@ class _Run:
         self.packers: dict[PackForm, Packer] = {}
         self.saver: Saver | None = None
         self.solver: Solver | None = None
+        self._made: Explainer | None = None
+        self._guard = threading.Lock()
         self.earlier: Solver | None = None  # of an attempt that was given up
         for build in builds:
             build.exporting.begin(build.plans, self.packers)
@@ -246,7 +251,6 @@ class _Run:
 
     def _solver(self, cache: CacheIndex) -> Solver:
         from ..solver.solve import Solver
-        from .explain import Explainer
 
         builds, worker = self.builds, self.builds[0].worker
         crew = worker if len(builds) == 1 else _Crew(builds)
@@ -260,10 +264,20 @@ class _Run:
         solver.on_done = on_done
         if self.saver is not None:
             solver.on_kept = self.saver.add
-        solver.explainer = Explainer(self.engine.index, worker, [(b.scope(), b.targets()) for b in builds])
+        solver.explainer = self._explainer
         solver.require_cached = any(b.request.require_cached for b in builds)
         solver.stats = worker.figures
         return solver
+
+    def _explainer(self) -> Explainer:
+        """Made when the first step misses: a build in which everything is cached never needs it."""
+        with self._guard:
+            if self._made is None:
+                from .explain import Explainer
+
+                told = [(b.scope(), b.targets()) for b in self.builds]
+                self._made = Explainer(self.engine.index, self.builds[0].worker, told)
+            return self._made
 
     def _verify(self, solver: Solver) -> None:
         for build in self.builds:

@@ -135,7 +135,7 @@ def _whole_layer(stores: Stores, name: str) -> bool:
     from ..errors import BuildError
     from .fsck import diff_id_of
 
-    if name.startswith("p"):
+    if name[0] in "pr":
         return False  # extracted from a blob, and extracted again when needed
     try:
         info = stores.layers.info(name)

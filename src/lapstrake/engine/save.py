@@ -89,6 +89,8 @@ class Saver:
     def finish(self) -> dict[str, Any]:
         """Wait, then name what was written; gives the metadata.  Raises CacheError of a failed export."""
         self.join()
+        if self._dropped:
+            raise Cancelled("the build was cancelled")
         metadata: dict[str, Any] = {}
         failed: CacheError | None = None
         for target in self.targets:
@@ -113,6 +115,8 @@ class Saver:
                 told = target.sink.finish(target.records.values())
                 if told:
                     metadata["cache.manifest"] = told
+            except Cancelled:
+                raise
             except (BuildError, OSError) as e:
                 error = e
         if error is not None:

@@ -160,7 +160,7 @@ class Response:
 class _Connection:
     """An ``http.client`` connection and the pool it belongs to."""
 
-    __slots__ = ("absolute", "dialled", "extra", "key", "raw", "used")
+    __slots__ = ("absolute", "dialled", "extra", "key", "raw", "used", "wire")
 
     def __init__(
         self, raw: http.client.HTTPConnection, key: object, *, absolute: bool, extra: dict[str, str]
@@ -171,6 +171,7 @@ class _Connection:
         self.extra = extra
         self.used = False
         self.dialled: socket.socket | None = None
+        self.wire: socket.socket | None = None  # the same again, while TLS has it and can't be told to stop
 
     def open(self, limit: float) -> None:
         """Connect, through the proxy and TLS where wanted."""
@@ -181,6 +182,10 @@ class _Connection:
             if self.dialled is not None and self.dialled.fileno() >= 0:
                 os.close(self.dialled.detach())
             raise
+        finally:
+            wire, self.wire = self.wire, None
+            if wire is not None:
+                wire.close()
         plain: Any = self.raw.sock
         self.raw.sock = Watched(plain, limit)
 
@@ -235,7 +240,9 @@ class Transport:
         with self._lock:
             busy = list(self._busy)
         for conn in busy:
-            if (sock := conn.raw.sock) is not None:
+            for sock in (conn.wire, conn.raw.sock):
+                if sock is None:
+                    continue
                 try:
                     sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
@@ -490,6 +497,8 @@ class Transport:
 
         def dial(address: tuple[str, int], timeout: float, _source: object = None) -> socket.socket:
             conn.dialled = self._dialer.connect(*address, timeout, public_only=guarded)
+            if scheme == "https":
+                conn.wire = conn.dialled.dup()
             return conn.dialled
 
         vars(raw)["_create_connection"] = dial  # http.client's own seam for tests, stable since Python 2.7

@@ -89,10 +89,11 @@ def place_of(spec: CacheSpec, environ: Mapping[str, str]) -> S3Place:
 class S3Cache:
     """Both directions of ``type=s3``."""
 
-    def __init__(self, place: S3Place) -> None:
+    def __init__(self, place: S3Place, *, part: int = _PART) -> None:
         import threading
 
         self.place = place
+        self.part = part  # bytes of one request, at least 5 MiB
         self._client: Any = None
         self._guard = threading.Lock()
 
@@ -164,7 +165,7 @@ class S3Cache:
             return False
         where = {"Bucket": self.place.bucket, "Key": self._blob(desc.digest)}
         with content() as f:
-            if desc.size <= _PART:
+            if desc.size <= self.part:
                 self._call("put_object", Body=f.read(), **where)
             else:
                 self._in_parts(f, where)
@@ -174,7 +175,7 @@ class S3Cache:
         upload = self._call("create_multipart_upload", **where)["UploadId"]
         parts: list[dict[str, Any]] = []
         try:
-            while chunk := f.read(_PART):
+            while chunk := f.read(self.part):
                 n = len(parts) + 1
                 done = self._call("upload_part", Body=chunk, PartNumber=n, UploadId=upload, **where)
                 parts.append({"ETag": done["ETag"], "PartNumber": n})

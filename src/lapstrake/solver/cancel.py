@@ -31,6 +31,12 @@ class CancelToken:
         for callback in self._callbacks:
             callback()
 
+    def then(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once this is set; it may run in a signal handler, so it must take no lock."""
+        self._callbacks.append(callback)
+        if self._set:
+            callback()
+
     def child(self) -> CancelToken:
         """A token that is set with this one, and can be set without it."""
         child = CancelToken()

@@ -68,7 +68,7 @@ class Solver:
         self.kept: dict[str, Record] = {}  # as the cache holds them
         self.fresh: set[str] = set()  # vertices that ran in this build
         self.told: set[str] = set()  # vertices whose end the display knows
-        self.explainer: Explainer | None = None
+        self.explainer: Callable[[], Explainer] | None = None  # made when a step misses
         self.stats: Callable[[Vertex], tuple[tuple[str, float], ...]] = lambda _v: ()
 
     def go_on_from(self, earlier: Solver) -> None:
@@ -227,11 +227,12 @@ class Solver:
             self._hit(v, self.clock())
             return
         step = not isinstance(v.op, SourceOp)
-        why = self.explainer.reason(v, self.records) if self.explainer is not None and step else ""
+        explainer = self.explainer() if self.explainer is not None and step else None
+        why = explainer.reason(v, self.records) if explainer is not None else ""
         if self.require_cached and step:
             raise CacheError(f"not everything is cached: {v.name}", span=v.span, hint=why or None)
         record = self._run(v, keys)
-        parts = self.explainer.remember(v, why) if self.explainer is not None and step else {}
+        parts = explainer.remember(v, why) if explainer is not None else {}
         kept = record if not v.stands_alone else replace(record, layers=record.layers[-1:])
         self.cache.store(kept, keys, v, {**parts, "why": why})
         if step:
