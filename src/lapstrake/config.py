@@ -23,13 +23,15 @@ _MAX_CONFIG = 1 << 20
 class RegistryAccess(Value):
     """What the command line says of registries: ``--authfile --creds --cert-dir --tls-verify``.
 
-    ``creds``: (registry, user, password), for that registry only.
+    ``creds``: (registry, user, password), for that registry only.  ``backoff``: seconds before each
+    repetition, when ``--retry`` or ``--retry-delay`` was given.
     """
 
     authfile: str = ""
     creds: tuple[tuple[str, str, str], ...] = ()
     cert_dir: str = ""
     tls_verify: bool | None = None
+    backoff: tuple[float, ...] | None = None
 
     def __repr__(self) -> str:
         return f"RegistryAccess(authfile={self.authfile!r})"  # creds are secret

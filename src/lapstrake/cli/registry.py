@@ -148,4 +148,29 @@ def access_of(args: Parsed, registries: Sequence[str], *, new_file: bool = False
     if cert_dir and not os.path.isdir(cert_dir):
         raise UsageError(f"--cert-dir {cert_dir}: no such directory")
     verify = args.flag("tls-verify") if args.has("tls-verify") else None
-    return RegistryAccess(authfile, tuple(creds), cert_dir, verify)
+    return RegistryAccess(authfile, tuple(creds), cert_dir, verify, _backoff(args))
+
+
+def _backoff(args: Parsed) -> tuple[float, ...] | None:
+    """The pauses of ``--retry`` and ``--retry-delay``: buildah's even ones, or our own growing ones."""
+    from ..errors import UsageError
+
+    if not (args.has("retry") or args.has("retry-delay")):
+        return None
+    count = args.number("retry")
+    if not 0 <= count <= 100:
+        raise UsageError("--retry must be from 0 to 100")
+    if args.text("retry-delay"):
+        from ..dockerfile.numbers import parse_duration
+
+        try:
+            seconds = parse_duration(args.text("retry-delay")) / 1e9
+        except ValueError as e:
+            raise UsageError(f"--retry-delay: {e}", hint="write a duration such as 2s or 500ms") from None
+        if not 0 <= seconds <= 600:
+            raise UsageError("--retry-delay must be from 0s to 10m")
+        return (seconds,) * count
+    from ..registry.config import RegistryConfig
+
+    usual = RegistryConfig().backoff
+    return (usual + usual[-1:] * count)[:count]

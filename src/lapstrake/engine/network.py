@@ -20,6 +20,8 @@ def open_client(settings: Settings, insecure: str = "", auth: Auth | None = None
 
     files = registry_files(settings)
     config = replace(load(settings.registry, files), user_agent=f"lapstrake/{VERSION}")
+    if settings.access.backoff is not None:
+        config = replace(config, backoff=settings.access.backoff)
     if insecure:
         config = config.allowing_insecure(insecure)
     if auth is None:
