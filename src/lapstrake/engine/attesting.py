@@ -217,6 +217,9 @@ def stage_results(plan: Plan) -> dict[str, Any]:
 def _layers(details: Any, plan: Plan, records: dict[str, Record], image: BuiltImage) -> Any:
     """Which layers of the image each step's result consists of."""
     steps = dict(details.digest_mapping)
+    whole = records.get(plan.target.digest) if plan.target is not None else None
+    if whole is None or len(whole.layers) != len(image.layers):
+        return ()  # merged: no step's result is a number of the image's layers
     out = []
     for v in plan.layer_vertices:
         record = records.get(v.digest)

@@ -12,8 +12,8 @@ from ..errors import ExportError
 from ..values import Value
 from .base import ResultBlobs, walk
 from .dockerarchive import LISTS_TO_ENGINE, manifest_json, single
-from .layout import OCI_LAYOUT, index_json, metadata, named_descriptors, write_tar
-from .names import with_tag
+from .layout import OCI_LAYOUT, index_json, named_descriptors, write_tar
+from .names import metadata, with_tag
 from .store import ImageStore
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ from ..oci import codec
 from ..oci.descriptor import OCI_INDEX, Descriptor
 from ..values import replace
 from .base import ResultBlobs, created_text, is_digest, walk
-from .names import tag_of, with_tag
+from .names import metadata, tag_of, with_tag
 from .place import OneFile, directory_dest
 from .tarout import TarOut
 
@@ -138,19 +138,6 @@ class LayoutDirectory:
 
     def abort(self) -> None:
         """Blobs already written stay; nothing refers to them."""
-
-
-def metadata(result: BuiltResult, names: Sequence[str]) -> dict[str, Any]:
-    """The exporter's part of the metadata file (spec cli.md §2.9)."""
-    out: dict[str, Any] = {
-        "containerimage.digest": result.descriptor.digest,
-        "containerimage.descriptor": result.descriptor.to_json(),
-    }
-    if len(result.images) == 1:
-        out["containerimage.config.digest"] = result.images[0].config_digest
-    if names:
-        out["image.name"] = ",".join(with_tag(n) for n in names)
-    return out
 
 
 def _write_new(path: str, chunks: Iterable[bytes], mode: int = 0o644) -> None:

@@ -6,7 +6,11 @@ from ..errors import BuildError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from ..oci.reference import Reference
+    from .base import BuiltResult
 
 
 def reference(name: str) -> Reference:
@@ -41,3 +45,16 @@ def tag_of(full: str) -> str:
     """The tag of a full name, or its digest when there is no tag."""
     _, tag, digest = split(full)
     return tag or digest
+
+
+def metadata(result: BuiltResult, names: Sequence[str]) -> dict[str, Any]:
+    """The exporter's part of the metadata file (spec cli.md §2.9)."""
+    out: dict[str, Any] = {
+        "containerimage.digest": result.descriptor.digest,
+        "containerimage.descriptor": result.descriptor.to_json(),
+    }
+    if len(result.images) == 1:
+        out["containerimage.config.digest"] = result.images[0].config_digest
+    if names:
+        out["image.name"] = ",".join(with_tag(n) for n in names)
+    return out

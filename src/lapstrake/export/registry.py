@@ -6,8 +6,7 @@ from ..errors import EXIT_DENIED, BuildError, Cancelled, ExportError, PushError,
 from ..oci.descriptor import INDEXES, MANIFESTS, Descriptor
 from ..values import Value, replace
 from .base import ResultBlobs, walk
-from .layout import metadata
-from .names import reference
+from .names import metadata, reference
 from .places import UNPUSHED, Places
 
 TYPE_CHECKING = False

@@ -8,8 +8,7 @@ from ..oci.descriptor import Descriptor
 from ..oci.manifest import parse_descriptor
 from ..values import Value
 from .base import ResultBlobs, walk
-from .layout import metadata
-from .names import reference
+from .names import metadata, reference
 from .places import UNPUSHED
 
 TYPE_CHECKING = False
