@@ -32,7 +32,7 @@ _PROBES = {
     "nerdctl": ("info",),
     "ctr": ("version",),
 }
-_LOADS = {"docker": ("load",), "nerdctl": ("load",), "ctr": ("images", "import", "-")}
+_LOADS = {"docker": ("load",), "podman": ("load",), "nerdctl": ("load",), "ctr": ("images", "import", "-")}
 
 
 class Engine(Value):
@@ -174,24 +174,37 @@ def _stream(command: list[str], write: Callable[[IO[bytes]], None]) -> str:
 
 def _pull(engine: Engine, result: BuiltResult, blobs: ResultBlobs, names: tuple[str, ...], tmp: str) -> str:
     """Let podman take what it lacks out of a layout that holds what is at hand; fetch the rest only if
-    it asks for it.  Why that failed, or an empty string."""
-    import tempfile
+    it asks for it.  Where that fails (a temporary directory whose path makes no image name), an archive
+    does.  Why that failed too, or an empty string."""
+    import shutil
 
-    with tempfile.TemporaryDirectory(prefix="lapstrake-load-", dir=tmp) as folder:
+    # podman makes an image name of the path for a moment: no underscores, as tempfile would give it
+    folder = os.path.join(tmp, f"lapstrake-load-{os.urandom(8).hex()}")
+    try:
+        os.mkdir(folder, 0o700)
+        said = _pull_from(engine, folder, result, blobs, names)
+    except OSError as e:
+        said = str(e)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return _load(engine, result, blobs, names, tmp) if said else ""
+
+
+def _pull_from(
+    engine: Engine, folder: str, result: BuiltResult, blobs: ResultBlobs, names: tuple[str, ...]
+) -> str:
+    _layout(folder, result, blobs)
+    status, said = engine.run("pull", "-q", f"oci:{folder}")
+    missing = [d for d in _reached(result, blobs) if not blobs.has(d.digest)]
+    if status and missing:
+        for desc in missing:
+            blobs.need(desc.digest)
         _layout(folder, result, blobs)
         status, said = engine.run("pull", "-q", f"oci:{folder}")
-        missing = [d for d in _reached(result, blobs) if not blobs.has(d.digest)]
-        if status and missing:
-            for desc in missing:
-                blobs.need(desc.digest)
-            _layout(folder, result, blobs)
-            status, said = engine.run("pull", "-q", f"oci:{folder}")
-        if status:
-            return said or f"exit status {status}"
-        image = said.split()[-1] if said else ""
-        if not image:
-            return "it did not name what it pulled"
-        return _rename(engine, image, names)
+    if status:
+        return said or f"exit status {status}"
+    image = said.split()[-1] if said else ""
+    return _rename(engine, image, names) if image else "it did not name what it pulled"
 
 
 def _rename(engine: Engine, image: str, names: tuple[str, ...]) -> str:
