@@ -13,7 +13,7 @@ from ..values import Value
 from .base import ResultBlobs, walk
 from .dockerarchive import LISTS_TO_ENGINE, manifest_json, single
 from .layout import OCI_LAYOUT, index_json, named_descriptors, write_tar
-from .names import metadata, with_tag
+from .names import familiar, metadata, with_tag
 from .store import ImageStore
 
 TYPE_CHECKING = False
@@ -187,7 +187,12 @@ def _pull(engine: Engine, result: BuiltResult, blobs: ResultBlobs, names: tuple[
         said = str(e)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return _load(engine, result, blobs, names, tmp) if said else ""
+    if not said:
+        return ""
+    # out of an archive with several names podman calls them localhost/NAME; a config's digest is its image's id
+    return _load(engine, result, blobs, names, tmp) or _rename(
+        engine, result.images[0].config_digest[7:], names
+    )
 
 
 def _pull_from(
@@ -216,7 +221,8 @@ def _rename(engine: Engine, image: str, names: tuple[str, ...]) -> str:
     status, said = engine.run(
         "image", "inspect", "--format", "{{range .RepoTags}}{{println .}}{{end}}", image
     )
-    ours = [t for t in said.split() if "lapstrake-load-" in t] if status == 0 else []
+    local = {f"localhost/{familiar(n)}" for n in names} - {with_tag(n) for n in names}
+    ours = [t for t in said.split() if "lapstrake-load-" in t or t in local] if status == 0 else []
     for tag in ours:
         status, said = engine.run("untag", image, tag)
         if status:
