@@ -1,4 +1,4 @@
-"""The Python API: what the command line does, typed, without a subprocess.
+"""The Python API: what the command line does, typed.  (Not root: a build runs in a process of its own.)
 
 from lapstrake import build
 result = build(".", tags=["app:1"], platforms=["linux/amd64"], on_event=print)
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 __all__ = ["BuildRequest", "BuildResult", "OutputSpec", "bake", "build", "open_settings"]
 
-from .engine.build import BuildResult, run_build
+from .engine.apart import call
+from .engine.build import BuildResult
 from .oci.platform import parse as parse_platform
 from .plan.request import BuildRequest, OutputSpec
 
@@ -59,7 +60,8 @@ def build(
         build_args=tuple((build_args or {}).items()), labels=tuple((labels or {}).items()), no_cache=no_cache, pull=pull,
         outputs=tuple(o if isinstance(o, OutputSpec) else parse_output(o) for o in outputs), **more,
     )  # fmt: skip
-    return run_build(request, open_settings(root, config), on_event or _ignore)
+    result: BuildResult = call("run_build", request, open_settings(root, config), on_event or _ignore)
+    return result
 
 
 def bake(
@@ -80,7 +82,7 @@ def bake(
     import tempfile
 
     from .bake import definition
-    from .engine.joint import Job, run_jobs
+    from .engine.joint import Job
     from .errors import UsageError
     from .oci.platform import host_platform
 
@@ -100,7 +102,7 @@ def bake(
                 hint="allow " + ", ".join(f.removeprefix("--allow=") for f in wanted.flags),
             )
         jobs = [Job(t.name, definition.with_allowed(r, ask)) for t, r in pairs]
-        results = run_jobs(jobs, settings, on_event or _ignore)
+        results = call("run_jobs", jobs, settings, on_event or _ignore)
     return {job.name: result for job, result in zip(jobs, results, strict=True)}
 
 

@@ -199,3 +199,24 @@ def test_doctor(someone):
     checks = {c["name"]: c for c in json.loads(someone("doctor", "--json").stdout)}
     assert checks["namespaces"]["ok"] and checks["subordinate ids"]["ok"] == someone.subordinate
     assert all(c["ok"] or c["fix"] for c in checks.values())
+
+
+API = """
+import sys, threading, lapstrake
+seen = []
+result = lapstrake.build(sys.argv[1], on_event=seen.append)
+print(result.digest, len(seen) > 3, threading.active_count())
+try:
+    lapstrake.build(sys.argv[1], target="none")
+except lapstrake.BuildError as error:
+    print(type(error).__name__, error.message)
+import os
+print(os.getuid())
+"""
+
+
+def test_the_python_api(someone):
+    directory = someone.context("FROM busybox\nRUN id -u\n")
+    lines = someone.run(sys.executable, "-c", API, directory).stdout.splitlines()
+    assert lines[0].startswith("sha256:") and lines[0].endswith(" True 1")
+    assert "none" in lines[1] and lines[2] == str(UID)

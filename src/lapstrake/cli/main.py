@@ -100,34 +100,11 @@ class Globals:
         self.detailed_codes = settings.detailed_codes
         if self.docker_config:
             settings = replace(settings, docker_config=self.docker_config)
-        return _own_namespace(settings) if self.store else settings
-
-
-def _own_namespace(settings: Settings) -> Settings:
-    """Not root: go on as root of a user namespace, in which files of all owners can be made and removed."""
-    import os
-
-    from ..values import replace
-
-    if settings.uid == 0:
-        from ..ids import CAP_SYS_ADMIN, effective
-
-        if effective() >> CAP_SYS_ADMIN & 1:
+        if not self.store:
             return settings
-    from ..sandbox.userns import enter
+        from ..engine.apart import own_namespace
 
-    entered = enter(force_single=_made_with_one_id(os.path.join(settings.root, "ids")))
-    if entered is None:
-        return settings
-    return replace(settings, ids_note=entered.note, no_namespace=entered.lack, mend=entered.hint)
-
-
-def _made_with_one_id(path: str) -> bool:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read(20).strip() == "one"
-    except OSError:
-        return False
+        return own_namespace(settings)
 
 
 def global_flags() -> tuple[Flag, ...]:
