@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, need
 
 pytestmark = [
     pytest.mark.e2e,
@@ -129,3 +129,30 @@ def test_min_isolation_for_root(lap, context):
     done = lap("build", "--no-cache", "--min-isolation=userns", directory, check=False)
     assert done.returncode != 0 and "weaker than userns" in done.stderr
     assert lap("build", "--min-isolation=strong", "--no-cache", directory, check=False).returncode != 0
+
+
+PODMAN = """umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup
+exec podman run --rm --cgroups=disabled --ulimit nofile=1024:1024 --ulimit nproc=1000:1000 --network=host \\
+  -e PYTHONPATH -e LAPSTRAKE_CONFIG -e PYTHONDONTWRITEBYTECODE=1 --rootfs /:O "$@"
+"""  # crun refuses hybrid cgroups
+
+
+def test_in_a_container_of_podman(lap, context, tmp_path):
+    """Its default capabilities and seccomp filter, this machine's files as its own; no flags for us."""
+    need("podman", "unshare")
+    words = ["unshare", "-m", "sh", "-c", PODMAN, "sh"]
+    trial = subprocess.run([*words, "true"], capture_output=True, text=True, check=False, env=lap.env)
+    if trial.returncode:
+        pytest.skip(f"podman can't run here: {trial.stderr[-200:]}")
+    script = "cat /proc/[0-9]*/environ > /seen 2>/dev/null; grep Cap /proc/self/status > /caps; echo x > /f && chown 5:6 /f"
+    directory = context({"Dockerfile": f"FROM busybox\nRUN {script}\n"})
+    flags = ("--root", "/root/store", "build", "--progress=plain", "-o", "type=tar,dest=-", directory)
+    done = subprocess.run([*words, *lap.command, *flags], env={**lap.env, "CANARY": "c4n4ry"}, capture_output=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"sandbox: namespaces, own user namespace" in done.stderr, done.stderr.decode()
+    (tmp_path / "t.tar").write_bytes(done.stdout)
+    with tarfile.open(tmp_path / "t.tar") as tar:
+        assert (tar.getmember("f").uid, tar.getmember("f").gid) == (5, 6)
+        assert b"PYTHONPATH" not in tar.extractfile("seen").read()  # the builder's environment
+        caps = dict(line.split(b":\t") for line in tar.extractfile("caps").read().splitlines())
+        assert {int(caps[n], 16) for n in (b"CapPrm", b"CapEff", b"CapBnd")} == {DOCKER}

@@ -197,6 +197,25 @@ def test_out_of_memory_is_noticed(tree):
     )
 
 
+def test_a_delegated_group_is_emptied_before_it_is_divided(tmp_path, monkeypatch):
+    """cgroup v2 of an ordinary user, as systemd-run -p Delegate=yes leaves it (files stand in for the kernel's)."""
+    own = tmp_path / "user.slice" / "run-1.scope"
+    (own / "lapstrake-builder").mkdir(parents=True)
+    for name in ("cgroup.controllers", "user.slice/run-1.scope/cgroup.subtree_control", "user.slice/run-1.scope/lapstrake-builder/cgroup.procs"):  # fmt: skip
+        (tmp_path / name).write_text("")
+    (own / "cgroup.procs").write_text("17\n")
+    mine = tmp_path / "mine"
+    mine.write_text("0::/user.slice/run-1.scope\n")
+    monkeypatch.setattr(cgroup, "_MOUNT", str(tmp_path))
+    monkeypatch.setattr(cgroup, "_MINE", str(mine))
+    monkeypatch.setattr(cgroup.os, "access", lambda path, _mode: path != str(tmp_path))
+    group = cgroup.Group((("memory", "1000"),))
+    assert group._below() == (str(own), [str(own)])
+    assert (own / "lapstrake-builder" / "cgroup.procs").read_text() == "17"
+    mine.write_text("0::/user.slice/run-1.scope/lapstrake-builder\n")
+    assert group._below()[0] == str(own)
+
+
 # --- network
 
 

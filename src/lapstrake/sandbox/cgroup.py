@@ -23,6 +23,8 @@ KEYS = (
     "pids-limit",
 )
 _MOUNT = "/sys/fs/cgroup"
+_MINE = "/proc/self/cgroup"
+_BUILDER = "lapstrake-builder"  # where we go ourselves: a group with limited children holds no process
 _CONTROLLER = {"memory": "memory", "cpu": "cpu", "cpuset": "cpuset", "pids": "pids"}
 
 
@@ -109,12 +111,9 @@ class Group:
     def _make(self) -> None:
         name = f"run-{os.getpid()}-{os.urandom(6).hex()}"
         if self.version == 2:
-            base = f"{_MOUNT}/{self._parent}"
+            base, steps = self._below()
             wanted = sorted({controller(key) for key, _ in self._resources})
-            os.makedirs(base, exist_ok=True)
-            here = _MOUNT
-            for part in ("", *self._parent.split("/")):
-                here = f"{here}/{part}".rstrip("/")
+            for here in steps:
                 for item in wanted:
                     _write(f"{here}/cgroup.subtree_control", f"+{item}")
             self._dirs[""] = f"{base}/{name}"
@@ -136,6 +135,32 @@ class Group:
             for file, value in values.items():
                 _write(f"{directory}/{file}", value)
             self.fds += (os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC),)
+
+    def _below(self) -> tuple[str, list[str]]:
+        """Where the run's group goes, and the groups from the top whose children get the controllers."""
+        own = self._delegated()
+        if own:
+            return own, [own]
+        base = f"{_MOUNT}/{self._parent}"
+        os.makedirs(base, exist_ok=True)
+        parts = self._parent.split("/")
+        return base, [_MOUNT, *(f"{_MOUNT}/{'/'.join(parts[: n + 1])}" for n in range(len(parts)))]
+
+    def _delegated(self) -> str:
+        """Not the machine's root: our own group, as systemd delegates it, emptied into a child; or ``""``."""
+        if os.access(_MOUNT, os.W_OK) or self._parent != "lapstrake":
+            return ""
+        line = next((li for li in _read(_MINE).splitlines() if li.startswith("0::")), "")
+        own = f"{_MOUNT}{line[3:].rstrip('/')}".removesuffix(f"/{_BUILDER}")
+        if not line or own == _MOUNT or not os.access(f"{own}/cgroup.subtree_control", os.W_OK):
+            return ""
+        os.makedirs(f"{own}/{_BUILDER}", exist_ok=True)
+        for pid in _read(f"{own}/cgroup.procs").split():
+            try:
+                _write(f"{own}/{_BUILDER}/cgroup.procs", pid)
+            except ProcessLookupError:
+                continue
+        return own
 
     def finish(self, info: ExitInfo) -> ExitInfo:
         """``info`` with what the group knows."""

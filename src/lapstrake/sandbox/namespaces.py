@@ -71,7 +71,7 @@ class NamespacesExecutor:
             return replace(spec, network="host")
         note = self._network.ready(self._helper)
         if note:
-            if note not in self.notes:
+            if note not in self.notes and not self._network.told:
                 self.notes.append(note)
             return replace(spec, network="host")
         return spec

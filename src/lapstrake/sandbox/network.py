@@ -57,10 +57,12 @@ class Network:
         self._ready_fd = -1
         self._control: object = None
         self._note: str | None = None  # "" once it works
+        self.told = False  # that it will be the host's network
 
     def describe(self) -> str:
         """For the line about the sandbox: what runs will see, as far as is known yet."""
         lack = self._lack()
+        self.told = bool(lack)
         return f"the host's network ({lack})" if lack else "private network"
 
     def _lack(self) -> str:

@@ -74,7 +74,10 @@ def _namespaces(spec: dict[str, Any], report: Any, filters: Any, netns: int) -> 
     report(("stubs", root.stubs))
     os.fchdir(root.fd)
     k.pivot_root_here()
-    k.sethostname(spec["hostname"])
+    try:
+        k.sethostname(spec["hostname"])
+    except PermissionError:
+        pass  # an outer container's filter; the namespace is our own all the same, only its name isn't
     if interpreter >= 0:
         _emulate(spec["binfmt"][1], interpreter)
     become(spec, filters)
