@@ -210,6 +210,15 @@ def test_a_record_goes_when_it_is_old_and_one_of_many(tmp_path, count, age, left
     assert names[-1] == f"{count - 1:025d}.json"
 
 
+def test_the_end_of_a_build_looks_at_ages_now_and_then(tmp_path):
+    entries(str(tmp_path), 61, 1e6)
+    collect(str(tmp_path), Limits(), every=8)
+    assert len(os.listdir(tmp_path)) == 61
+    entries(str(tmp_path), 64, 1e6)
+    collect(str(tmp_path), Limits(), every=8)
+    assert len(os.listdir(tmp_path)) == 50
+
+
 def test_logs_go_with_their_record_and_the_oldest_earlier(tmp_path):
     entries(str(tmp_path), 20)
     for i in range(20):

@@ -131,6 +131,12 @@ def test_a_low_terminal_keeps_what_runs():
     assert show.terminal.raw.count("done 3") == 1  # all steps are left at the end
 
 
+def test_the_state_is_kept_rather_than_the_corner():
+    show = Show(columns=44)
+    show.at(2.5, VertexStarted("a", "A", T), VertexDone("a", "A", T))
+    assert show.final()[0] == "[+] Building 0.0s (1/1) FINISHED"
+
+
 def test_made_narrower_in_between():
     show = Show(columns=60)
     show.at(0, VertexStarted("a", "a" * 80, T), VertexCached("b", "b", T)).lines()

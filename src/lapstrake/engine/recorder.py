@@ -247,7 +247,7 @@ class Recorder:
             self._home_fd = -1
         from .history import collect, limits
 
-        collect(self.directory, limits(self.settings))
+        collect(self.directory, limits(self.settings), every=8)
 
 
 class _Watch:

@@ -52,7 +52,8 @@ def draw(picture: Picture, look: Look) -> list[Line]:
     head = f"[+] Building {max(p.now - p.started, 0.0):.1f}s ({done}/{len(p.steps)})"
     if done == len(p.steps) and not p.rows:
         head += " FINISHED"
-    lines = [_line(justify(head, look.corner, p.columns, look.ellipsis), "", look)]
+    corner = look.corner if len(head) + width(look.corner) < p.columns else ""  # the state matters more
+    lines = [_line(justify(head, corner, p.columns, look.ellipsis), "", look)]
     for step, detail, logs in _fit(p, look):
         lines += _block(step, detail, logs, p, look)
     return lines[: p.rows] if p.rows else lines
