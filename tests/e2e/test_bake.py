@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -230,3 +232,29 @@ def test_the_python_api(context, tmp_path, monkeypatch, bases):
     assert list(found) == ["default"] and found["default"].names == ("api:7",) and events
     with pytest.raises(BuildError, match="additional privileges requested"):
         bake("out", root=root, config=str(bases))
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1), ("", 1)])
+def test_on_a_terminal_you_are_asked(lap, context, answer, code):
+    directory = context(
+        {
+            "docker-bake.hcl": 'target "default" { dockerfile-inline = "FROM scratch", network = "host" }\n'.replace(
+                ", ", "\n"
+            )
+        }
+    )
+    controller, terminal = os.openpty()
+    try:
+        process = subprocess.Popen(
+            [*lap.command, "bake", "--progress=plain"], cwd=directory, env=lap.env, stdin=terminal,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        os.write(controller, answer.encode() + b"\n")
+        out, _ = process.communicate(timeout=60)
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    assert "Do you want to grant requested privileges and continue? [y/N]" in out
+    assert "--allow=network.host" in out
+    assert process.returncode == code, out
+    assert ("additional privileges requested" in out) == bool(code)

@@ -60,3 +60,15 @@ def test_case(path: Path, tmp_path: Path, monkeypatch, capsys):
             written.append(f"=== {head}\n{body}")
     if UPDATE:
         path.write_text("".join(written))
+
+
+@pytest.mark.parametrize("case", ["language", "merge", "compose"])
+def test_what_is_printed_is_a_file_that_prints_the_same(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for head, body in sections((CASES[0].parent / f"{case}.txt").read_text()):
+        if head.startswith("$ "):
+            break
+        Path(head).write_text(body)
+    first = run("bake --print", monkeypatch, capsys)
+    Path("again.json").write_text(first)
+    assert run("bake -f again.json --print", monkeypatch, capsys) == first

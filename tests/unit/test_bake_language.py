@@ -367,3 +367,9 @@ def test_places_count_from_one_and_end_behind():
         parse(Source("f.hcl", 'target "a" {\n  tags = [\n    "x"\n    "y"\n  ]\n}\n'))
     assert caught.value.message == "f.hcl:4,5-6: Missing item separator; Items are separated by commas."
     assert caught.value.span.first == 4
+
+
+def test_a_function_that_lacks_its_result_is_named_whoever_calls_it_first():
+    text = 'function "f" {\n params = []\n result = g()\n}\nfunction "g" {\n params = []\n}\n'
+    with pytest.raises(BuildError, match="empty result not allowed for g"):
+        load(text)

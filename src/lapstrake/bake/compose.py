@@ -40,7 +40,7 @@ def looks_like(source: Source) -> bool:
 
 def load(files: Sequence[File], inputs: Inputs) -> Config:
     """The targets of the services, and the group ``default`` of them all.  Raises BuildError."""
-    from .load import Config
+    from .load import Config, based
 
     env = environment(inputs)
     reader = _Reader(env)
@@ -58,7 +58,10 @@ def load(files: Sequence[File], inputs: Inputs) -> Config:
         target = _target(name, service, document.get("secrets") or {}, env)
         targets[target.name] = target
     groups = {"default": Group("default", tuple(targets))} if services else {}
-    return Config(targets, groups)
+    base = inputs.base(files[0].name)
+    if base:
+        targets = {n: based(t, base) for n, t in targets.items()}
+    return Config(targets, groups, bases=dict.fromkeys(targets, base) if base else {})
 
 
 def environment(inputs: Inputs) -> dict[str, str]:

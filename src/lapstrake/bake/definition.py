@@ -51,12 +51,16 @@ def read(ask: Ask, scratch: Callable[[], str]) -> Definition:
         found, place = remote.fetch(arguments.url, names if required else [], scratch(), ask.environ)
     else:
         found, place = files.read_local(names, required=required), requests.Place()
-    off = ask.environ.get("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP", "").lower() in ("1", "t", "true")
     inputs = files.Inputs(
         given=_variables(ask.variables), environ=ask.environ, context=arguments.context, platform=ask.platform,
-        env_allowed=not off,
+        env_allowed=not _switch(ask, "BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP"),
+        file_relative=not arguments.url and _switch(ask, "BUILDX_BAKE_FILE_RELATIVE_PATHS"),
     )  # fmt: skip
     return Definition(files.load(found, inputs), arguments.targets, place)
+
+
+def _switch(ask: Ask, name: str) -> bool:
+    return ask.environ.get(name, "").lower() in ("1", "t", "true")
 
 
 def _variables(texts: Sequence[str]) -> dict[str, str]:
@@ -95,8 +99,31 @@ def build_requests(
     out = []
     for target in selection.targets.values():
         own = target.with_(context=".") if place.url and target.get("context") == place.url else target
-        out.append((target, requests.to_request(own, ask.environ, place)))
+        request = requests.to_request(own, ask.environ, place)
+        out.append((target, _with_git_secrets(request, place, ask)))
     return out
+
+
+def _with_git_secrets(request: BuildRequest, place: Place, ask: Ask) -> BuildRequest:
+    """What fetched the definition fetches a context of the same host too."""
+    from ..plan.request import SecretSpec
+
+    if not place.url or not requests.is_remote(request.context) or _host(place.url) != _host(request.context):
+        return request
+    given = {s.id for s in request.secrets}
+    extra = tuple(
+        SecretSpec(name, "env", f"BUILDX_BAKE_{name}")
+        for name in ("GIT_AUTH_TOKEN", "GIT_AUTH_HEADER")
+        if name not in given and ask.environ.get(f"BUILDX_BAKE_{name}")
+    )
+    return replace(request, secrets=(*request.secrets, *extra)) if extra else request
+
+
+def _host(url: str) -> str:
+    return (
+        url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+        or url.partition("/")[0].partition(":")[0]
+    )
 
 
 def ungranted(

@@ -105,7 +105,10 @@ def wanted(
                 names[name] = None
         if not check_fs:
             continue
-        if "ssh" not in granted.names and any(not s.get("paths") for s in target.get("ssh") or ()):
+        agents = target.get("ssh") or (
+            [{}] if request.ssh else []
+        )  # a git context over ssh implies the default one
+        if "ssh" not in granted.names and any(not s.get("paths") for s in agents):
             names["ssh"] = None
         for path in _reads(request, target):
             _missing(read, path, (*granted.read, base) if base else granted.read)

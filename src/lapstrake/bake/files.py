@@ -39,6 +39,11 @@ class Inputs(Value):
     platform: str = ""
     env_allowed: bool = True
     cwd: str = ""  # where .env is looked for
+    file_relative: bool = False  # contexts are relative to their file (BUILDX_BAKE_FILE_RELATIVE_PATHS)
+
+    def base(self, name: str) -> str:
+        """The directory that a file's contexts start at; "" is the current one."""
+        return os.path.dirname(name) if self.file_relative and name != "-" else ""
 
 
 def names_of(given: Sequence[str], environ: Mapping[str, str]) -> tuple[list[str], bool]:
@@ -135,4 +140,6 @@ def load(files: Sequence[File], inputs: Inputs) -> Config:
     builtins = {"BAKE_CMD_CONTEXT": inputs.context or "cwd://", "BAKE_LOCAL_PLATFORM": inputs.platform}
     builtins.update((n, inputs.given[n]) for n in list(builtins) if n in inputs.given)
     variables = Variables(inputs.given, inputs.environ if inputs.env_allowed else {})
-    return Loader(bodies, builtins, variables).load(below)
+    loader = Loader(bodies, builtins, variables)
+    loader.bases = inputs.base
+    return loader.load(below)

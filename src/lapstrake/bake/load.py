@@ -13,7 +13,7 @@ from .types import STRING, STRINGS, ConversionError, convert
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from .variables import Variables
@@ -38,6 +38,7 @@ class Config(Value):
     targets: Mapping[str, Target]
     groups: Mapping[str, Group]
     variables: tuple[VariableInfo, ...] = ()
+    bases: Mapping[str, str] = {}
 
 
 class Instance:
@@ -68,6 +69,9 @@ class Loader:
         self.named: dict[str, dict[str, list[Instance]]] = {"target": {}, "group": {}}
         self.order: list[tuple[str, Instance]] = []
         self.renamed: dict[str, list[str]] = {}
+        self.bases: Callable[[str], str] = lambda _file: (
+            ""
+        )  # a file's directory, when contexts are relative to it
         for body in bodies:
             self._collect(body)
 
@@ -101,13 +105,18 @@ class Loader:
         self.variables.check(self)
         for name, block in self.functions.items():
             self._check_function(name, block)
+        for name, block in self.functions.items():
+            self._check_cycle(name, _result(block).at)
         for block in self.blocks:
             self._name(block)
         targets = dict(below.targets) if below is not None else {}
         groups = dict(below.groups) if below is not None else {}
+        bases = dict(below.bases) if below is not None else {}
         for kind, instance in self.order:
             if kind == "target":
-                made = Target(instance.name, self._all(instance))
+                base = self.bases(instance.block.at.source.name)
+                made = based(Target(instance.name, self._all(instance)), base)
+                bases[instance.name] = base
                 held = targets.get(instance.name)
                 targets[instance.name] = merge(held, made) if held is not None else made
             else:
@@ -122,7 +131,7 @@ class Loader:
                 held_group = groups.get(old)
                 before = held_group.targets if held_group is not None else ()
                 groups[old] = Group(old, _once((*before, *new)))
-        return Config(targets, groups, self.variables.list(self))
+        return Config(targets, groups, self.variables.list(self), {n: b for n, b in bases.items() if b})
 
     def _name(self, block: Block) -> None:
         label, at = block.labels[0], block.label_at[0]
@@ -136,6 +145,12 @@ class Loader:
                     attributes["matrix"].at, "Invalid name", "matrix is not supported for groups"
                 )
             scopes = self._matrix(attributes["matrix"])
+        if block.type == "group" and "targets" not in attributes:
+            raise diagnostic(
+                block.at,
+                "Missing required argument",
+                'The argument "targets" is required, but no definition was found.',
+            )
         names = []
         for scope in scopes:
             name = label
@@ -181,12 +196,6 @@ class Loader:
                 raise diagnostic(
                     a.name_at, "Unsupported argument", f'An argument named "{a.name}" is not expected here.{meant(a.name, known)}'
                 )  # fmt: skip
-        if block.type == "group" and "targets" not in attributes:
-            raise diagnostic(
-                block.at,
-                "Missing required argument",
-                'The argument "targets" is required, but no definition was found.',
-            )
 
     def _matrix(self, attribute: Attribute) -> list[Scope]:
         from itertools import product
@@ -322,17 +331,15 @@ class Loader:
                     block.label_at[0], "Invalid function", f"empty {needed} not allowed for {name}"
                 )
         self._params(block)
+
+    def _check_cycle(self, name: str, at: At) -> None:
         seen: list[str] = []
         todo: list[tuple[str, tuple[str, ...]]] = [(name, (name,))]
         while todo:
             current, path = todo.pop()
             for called in sorted(calls(_result(self.functions[current]))):
                 if called in path:
-                    raise diagnostic(
-                        attributes["result"].at,
-                        "Invalid function",
-                        f"function cycle not allowed for {called}",
-                    )
+                    raise diagnostic(at, "Invalid function", f"function cycle not allowed for {called}")
                 if called in self.functions and called not in seen:
                     seen.append(called)
                     todo.append((called, (*path, called)))
@@ -406,6 +413,30 @@ class Loader:
             return evaluate(_result(block), self.scope.child(**local))
         finally:
             self.calling.pop()
+
+
+def based(target: Target, base: str) -> Target:
+    """A target whose relative contexts start at ``base``."""
+    if not base:
+        return target
+    import posixpath
+
+    def moved(path: str) -> str:
+        if (
+            not path
+            or "://" in path
+            or path.startswith(("/", "target:", "git@", "github.com/"))
+            or path == "-"
+        ):
+            return path
+        return posixpath.normpath(posixpath.join(base, path))
+
+    changes: dict[str, Any] = {}
+    if target.get("context"):
+        changes["context"] = moved(target.get("context"))
+    if target.get("contexts"):
+        changes["contexts"] = {k: moved(v) if v else v for k, v in target.get("contexts").items()}
+    return target.with_(**changes) if changes else target
 
 
 def _result(block: Block) -> Expr:

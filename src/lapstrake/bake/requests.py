@@ -33,7 +33,7 @@ def to_request(target: Target, environ: Mapping[str, str], place: Place | None =
     try:
         return _request(target, environ, place or Place())
     except UsageError as e:
-        if target.name not in e.message:
+        if not e.message.startswith(f"target {target.name}"):
             e.message = f"target {target.name}: {e.message}"
         raise
 

@@ -41,7 +41,7 @@ class Resolver:
         if out is None:
             raise UsageError(f"failed to find target {name}")
         attrs = {k: v for k, v in out.attrs.items() if k != "inherits"}
-        attrs.setdefault("context", ".")
+        attrs.setdefault("context", self.config.bases.get(name) or ".")
         attrs["dockerfile"] = attrs.get("dockerfile") or "Dockerfile"
         return replace(out, attrs=attrs)
 

@@ -42,6 +42,7 @@ _FLAGS = (
     Flag("push", "bool", "Push the images, unless a target writes files"),
     Flag("sbom", help='Short for "--set=*.attest=type=sbom"', metavar="SPEC"),
     Flag("set", "list", 'Override something of a target ("app.args.VERSION=2", "*.platform=linux/arm64", "app.tags+=x")', metavar="TARGET.KEY=VALUE"),
+    Flag("summary", help='What is said at the end: "short" (default), "full" (a line a step) or "none"', metavar="MODE"),
     Flag("var", "list", "Set a variable of the files", metavar="NAME=VALUE"),
     Flag("policy", "list", hidden=True),
     Flag("explain", "bool", "Say of every step that runs why it was not cached"),
@@ -64,9 +65,11 @@ def bake_command(program: str = "lapstrake") -> Command:
 def command(words: Sequence[str], given: Globals) -> int:
     """Run ``bake``."""
     args = parse(bake_command(given.program), words)
+    from .build import with_summary
+
     if args.flag("print") and args.text("list"):
         raise UsageError("--print and --list are mutually exclusive")
-    settings = given.settings(args)
+    settings = with_summary(args, given.settings(args))
     with _Scratch(settings.tmp) as scratch:
         return _run(args, settings, scratch, [given.program, "bake", *words])
 

@@ -43,7 +43,7 @@ def command(words: Sequence[str], given: Globals) -> int:
 
         settings = replace(settings, access=access_of(args, registries_of_build(args)))
     request = to_request(args, settings.environ, progress=settings.progress)
-    settings = _with_summary(args, settings)
+    settings = with_summary(args, settings)
     return execute(request, settings, quiet=args.flag("quiet"), twice=args.flag("check-repro"))
 
 
@@ -374,7 +374,8 @@ def _progress(args: Parsed, default: str) -> str:
     return mode
 
 
-def _with_summary(args: Parsed, settings: Settings) -> Settings:
+def with_summary(args: Parsed, settings: Settings) -> Settings:
+    """Settings with ``--summary`` in them."""
     mode = args.text("summary") or settings.summary
     if mode not in ("short", "full", "none"):
         raise UsageError(f"invalid summary: {mode}", hint="use short, full or none")

@@ -122,7 +122,7 @@ def run_jobs(
     from .recorder import Recorder
 
     cancel = cancel or CancelToken()
-    ordered = in_order(jobs)
+    ordered = _linked_here(in_order(jobs))
     recorder = Recorder(settings, [(j.name, j.request) for j in ordered], emit)
     with recorder.watch() as builds, Engine(settings) as engine:
         cancel.then(engine.stop_network)
@@ -138,6 +138,14 @@ def run_jobs(
         results = recorder.done(builds, solve(builds, engine, recorder.emit, cancel))
         found = {j.name: r for j, r in zip(ordered, results, strict=True)}
         return [found[j.name] for j in jobs]
+
+
+def _linked_here(jobs: Sequence[Job]) -> list[Job]:
+    """Jobs that are linked are built on this machine: a node would not know the others' results."""
+    linked = {name for j in jobs for name in links(j.request)}
+    return [
+        Job(j.name, replace(j.request, nodes=())) if j.name in linked or links(j.request) else j for j in jobs
+    ]
 
 
 def links(request: BuildRequest) -> list[str]:
