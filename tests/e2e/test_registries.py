@@ -14,6 +14,14 @@ from lapstrake.testing.tokens import TokenIssuer
 
 pytestmark = pytest.mark.e2e
 
+
+@pytest.fixture
+def lap(lap):
+    """The program, with exit codes that say what failed."""
+    lap.env["LAPSTRAKE_EXIT_CODES"] = "detailed"
+    return lap
+
+
 DOCKERFILE = "FROM busybox\nRUN echo one > /one\nCOPY . /src\nRUN echo two > /two\n"
 
 
