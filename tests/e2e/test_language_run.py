@@ -199,3 +199,15 @@ def test_an_insecure_step_has_all_that_the_builder_has(case):
         "--allow=security.insecure", "--no-cache",
     )  # fmt: skip
     assert out == ["1", "mounted"]
+
+
+def test_secrets_are_looked_for_before_anything_is_built(case):
+    text = B + "RUN true\n"
+    missing = case.error(text, "--secret=id=a,src=/nonexistent")
+    assert (
+        missing
+        == "failed to build: failed to stat /nonexistent: stat /nonexistent: no such file or directory"
+    )
+    big = case.tmp / "big"
+    big.write_bytes(b"x" * 600_000)
+    assert case.error(text, f"--secret=id=a,src={big}") == "failed to build: secret a too big. max size 500kB"

@@ -152,7 +152,9 @@ class Build:
             return None
         from .clientside import RequestSecrets
 
-        return RequestSecrets(self.request.secrets, self.engine.settings.environ)
+        found = RequestSecrets(self.request.secrets, self.engine.settings.environ)
+        found.check()
+        return found
 
     def ssh(self) -> Any:
         """The request's forwarded agents."""

@@ -22,6 +22,18 @@ class RequestSecrets:
         self.specs = {s.id: s for s in specs}
         self.environ = environ
 
+    def check(self) -> None:
+        """Raise for a file that is not there or too big: before anything is built, as buildx does."""
+        for spec in self.specs.values():
+            if spec.type != "file":
+                continue
+            try:
+                size = os.stat(spec.source).st_size
+            except OSError as exc:
+                raise _unreadable(spec, exc) from exc
+            if size > MAX_SECRET:
+                raise BuildError(f"secret {spec.id} too big. max size 500kB")
+
     def get(self, secret_id: str) -> bytes | None:
         """The value, or None where none was given."""
         spec = self.specs.get(secret_id)
@@ -34,13 +46,18 @@ class RequestSecrets:
             with open(spec.source, "rb") as f:
                 data = f.read(MAX_SECRET + 1)
         except OSError as exc:
-            raise BuildError(
-                f"failed to stat {spec.source}: {exc.strerror}",
-                hint=f"secret {secret_id} is read from that file",
-            ) from exc
+            raise _unreadable(spec, exc) from exc
         if len(data) > MAX_SECRET:
-            raise BuildError(f"secret {spec.source} too big. max size 500kB")
+            raise BuildError(f"secret {spec.id} too big. max size 500kB")
         return data
+
+
+def _unreadable(spec: SecretSpec, exc: OSError) -> BuildError:
+    reason = (exc.strerror or str(exc)).lower()
+    return BuildError(
+        f"failed to stat {spec.source}: stat {spec.source}: {reason}",
+        hint=f"secret {spec.id} is read from that file",
+    )
 
 
 class RequestAgents:

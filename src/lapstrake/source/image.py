@@ -269,7 +269,8 @@ def _full(name: str) -> str:
     try:
         return str(reference.parse(name).full)
     except BuildError as exc:
-        raise ResolveError(f'failed to parse stage name "{name}": {exc.message}', hint=exc.hint) from exc
+        reason = exc.message.partition(": '")[0]  # the name itself is said already
+        raise ResolveError(f'failed to parse stage name "{name}": {reason}', hint=exc.hint) from exc
 
 
 __all__ = ["ImageSource", "ResolvedImage", "host_platform", "pulled_layer_id"]
