@@ -171,6 +171,15 @@ def test_steps_are_named_and_counted_as_buildkit_does(case):
         assert f" {name}\n" in done.stderr
 
 
+def test_an_index_can_be_asked_for(case):
+    text = "FROM scratch\nCOPY <<E /x\nE\n"
+    wrong = case.error(text, "--build-arg=BUILDKIT_MULTI_PLATFORM=maybe")
+    assert wrong == "invalid boolean value for multi-platform: maybe"
+    both = "--platform=linux/amd64,linux/arm64"
+    conflict = case.error(text, "--build-arg=BUILDKIT_MULTI_PLATFORM=0", both)
+    assert conflict == "conflicting config: returning multiple target platforms is not allowed"
+
+
 def test_the_epoch(case, tmp_path):
     text = "FROM scratch\nCOPY <<E /x\nE\n"
     assert case.config("ARG SOURCE_DATE_EPOCH=1700000000\n" + text)["created"] == "2023-11-14T22:13:20Z"

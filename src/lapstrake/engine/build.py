@@ -184,8 +184,23 @@ class Build:
                 )
             dockerfile = parse(inputs.dockerfile, inputs.dockerfile_name)
             self._frontend(dockerfile)
+            self._multi_platform()
             self._definition = step.digest
         return inputs, dockerfile
+
+    def _multi_platform(self) -> None:
+        """Refuse a ``BUILDKIT_MULTI_PLATFORM`` that is no boolean or contradicts the platforms (spec §6)."""
+        text = dict(self.request.build_args).get("BUILDKIT_MULTI_PLATFORM", "")
+        if not text:
+            return
+        from ..dockerfile.numbers import parse_bool
+
+        try:
+            wanted = parse_bool(text)
+        except ValueError:
+            raise DockerfileError(f"invalid boolean value for multi-platform: {text}") from None
+        if not wanted and len(self.platforms) > 1:
+            raise DockerfileError("conflicting config: returning multiple target platforms is not allowed")
 
     def _frontend(self, dockerfile: Dockerfile) -> None:
         syntax = dict(self.request.build_args).get(
