@@ -280,14 +280,20 @@ class Client:
         """Mirrors in order, then the origin, whose error is the one told."""
         hosts = self.config.hosts_for(ref.registry, ref.repository, by_digest=bool(ref.digest))
         passed: list[str] = []
+        missing: ResolveError | None = None
         for host in hosts[:-1]:
             try:
                 return one(host)
             except ResolveError as err:
                 passed.append(f"{host.address} ({host.why}): {err.message}")
+                missing = missing or (err if err.status == 404 else None)
         try:
             return one(hosts[-1])
         except ResolveError as err:
+            if missing is not None and not err.status:
+                # A mirror says no, and nobody else can be asked: that is the answer there is.
+                missing.hint = f"{hosts[-1].address} could not be asked: {err.message}"
+                raise missing from err
             if passed:
                 err.hint = "; ".join(
                     [*([err.hint] if err.hint else []), "asked before: " + ", ".join(passed)]
