@@ -157,6 +157,16 @@ def test_resume_on_the_next_host(server, other):
     assert other.seen[0].headers["range"] == "bytes=30000-"
 
 
+def test_a_mirror_says_no_and_nobody_else_can_be_asked(server):
+    nobody = "127.0.0.1:1"
+    config = parse({nobody: {"http": True, "mirrors": [server.host]}, server.host: {"http": True}})
+    with Client(replace(config, backoff=(0.01,)), Auth()) as c:
+        with pytest.raises(ResolveError, match=rf"^{nobody}/app:1: not found$") as caught:
+            c.get_manifest(Reference(nobody, "app", "1"))
+    assert caught.value.status == 404
+    assert caught.value.hint.startswith(f"{nobody} could not be asked: ")
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "message"),
     [
