@@ -75,6 +75,25 @@ class Case:
             document = blob(document["manifests"][0]["digest"])
         return blob(document["config"]["digest"])
 
+    def layers(self, dockerfile: str, *flags: object, files=None, **kw) -> list[list[str]]:
+        """The names in each layer that this build made."""
+        out = self.tmp / f"layers-{next(_count)}"
+        self.build(dockerfile, "-o", f"type=oci,dest={out},tar=false", *flags, files=files, **kw)
+
+        def blob(digest: str) -> Path:
+            return out / "blobs" / digest.replace(":", "/")
+
+        document = json.loads((out / "index.json").read_text())
+        while "manifests" in document:
+            document = json.loads(blob(document["manifests"][0]["digest"]).read_text())
+        history = json.loads(blob(document["config"]["digest"]).read_text())["history"]
+        own = sum(made for _, made in log_of({"history": history}))
+        found = []
+        for layer in document["layers"][-own:]:
+            with tarfile.open(blob(layer["digest"])) as tar:
+                found.append(tar.getnames())
+        return found
+
     def error(self, dockerfile: str | None, *flags: object, files=None, **kw) -> str:
         """The first ERROR line of a build that must fail, without its prefix."""
         done = self.build(dockerfile, "-o", "type=cacheonly", *flags, files=files, check=False, **kw)

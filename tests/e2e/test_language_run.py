@@ -103,6 +103,16 @@ def test_tmpfs_and_mount_points(case):
     assert "etc/hosts" not in found and "etc/resolv.conf" not in found
 
 
+def test_a_step_leaves_nothing_of_its_mount_points_in_its_layer(case):
+    text = (
+        "FROM busybox\nRUN true\nRUN touch /x\n"
+        "RUN --mount=type=tmpfs,target=/a/b --mount=type=secret,id=s,target=/etc/s --mount=target=/etc/deep/er rm /x\n"
+        "RUN touch /etc/y\n"
+    )
+    layers = case.layers(text, "--no-cache", "--secret=id=s,env=PATH")
+    assert layers == [[], ["x"], [".wh.x"], ["etc", "etc/y"]]
+
+
 def test_secrets(case):
     text = (
         "RUN --mount=type=secret,id=s stat -c %a:%u /run/secrets/s; cat /run/secrets/s; echo\n"

@@ -21,7 +21,9 @@ def remove(upper: str, stubs: Iterable[tuple[str, int, int, int]], lowers: tuple
     before, and after creation).  A parent
     that overlayfs copied up only for the stub's sake goes as well.
     """
-    for path, kind, before, after in sorted(stubs, key=lambda s: -s[0].count("/")):
+    # The last one made first: each saw the time that the one before it left on their directory.
+    made = list(stubs)[::-1]
+    for path, kind, before, after in sorted(made, key=lambda s: -s[0].count("/")):
         parent = _open(upper, os.path.dirname(path))
         if parent < 0:
             continue
@@ -36,7 +38,7 @@ def remove(upper: str, stubs: Iterable[tuple[str, int, int, int]], lowers: tuple
         finally:
             os.close(parent)
     for directory_path in sorted(
-        {os.path.dirname(s[0]) for s in stubs if "/" in s[0]}, key=lambda p: -p.count("/")
+        {os.path.dirname(s[0]) for s in made if "/" in s[0]}, key=lambda p: -p.count("/")
     ):
         _forget_copied_up(upper, directory_path, lowers)
 
