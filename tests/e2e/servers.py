@@ -23,7 +23,7 @@ def http_files(files: dict[str, bytes]) -> Iterator[str]:
             pass
 
         def do_GET(self):
-            body = files.get(self.path)
+            body = files.get(self.path.partition("?")[0])
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
@@ -72,6 +72,56 @@ class Repository:
         git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=root / "r.git")
         self.root = root
         self.url = ""
+
+
+@contextlib.contextmanager
+def git_over_http(repository: Repository, authorization: str) -> Iterator[str]:
+    """Serve a repository through git's own CGI program, to those who send ``authorization``; gives the URL."""
+    backend = Path(git("--exec-path", cwd=repository.root), "git-http-backend")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            body = b""
+            if self.headers["Authorization"] != authorization:
+                self.answer("401 Unauthorized", [("WWW-Authenticate", 'Basic realm="git"')], b"")
+                return
+            length = int(self.headers["Content-Length"] or 0)
+            body = self.rfile.read(length)
+            path, _, query = self.path.partition("?")
+            env = {
+                "GIT_PROJECT_ROOT": str(repository.root), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "QUERY_STRING": query,
+                "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers["Content-Type"] or "",
+                "CONTENT_LENGTH": str(length), "GIT_PROTOCOL": self.headers["Git-Protocol"] or "",
+                "HTTP_CONTENT_ENCODING": self.headers["Content-Encoding"] or "", "PATH": "/usr/bin:/bin",
+                "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
+            }  # fmt: skip
+            done = subprocess.run([backend], input=body, env=env, capture_output=True, check=False)
+            head, _, body = done.stdout.partition(b"\r\n\r\n")
+            headers = [tuple(line.split(": ", 1)) for line in head.decode().split("\r\n") if ": " in line]
+            self.answer(dict(headers).get("Status", "200 OK"), [h for h in headers if h[0] != "Status"], body)
+
+        do_POST = do_GET
+
+        def answer(self, status: str, headers: list, body: bytes) -> None:
+            self.send_response(int(status.split(maxsplit=1)[0]))
+            for name, value in headers:
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_port}/r.git"
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import lzma
@@ -10,7 +11,7 @@ import tarfile
 
 import pytest
 from tests.e2e.language import Case
-from tests.e2e.servers import git_server, http_files
+from tests.e2e.servers import Repository, git, git_over_http, git_server, http_files
 
 pytestmark = pytest.mark.e2e
 
@@ -116,6 +117,39 @@ def test_a_dockerfile_that_is_a_link_out_of_a_fetched_context(case, tmp_path):
         )  # fmt: skip
         message = files_of(case, repo.url)
         assert message.endswith("failed to read dockerfile: open Dockerfile: no such file or directory")
+
+
+def test_git_over_http_with_a_token_from_a_secret(case, tmp_path):
+    basic = "Basic " + base64.b64encode(b"x-access-token:tok").decode()
+    repo = Repository(tmp_path / "git", REPOSITORY)
+    with git_over_http(repo, basic) as url:
+        host = url.split("/")[2]
+        text = f"FROM scratch\nADD {url}#dev /a\n"
+        token = f"--secret=id=GIT_AUTH_TOKEN.{host},env=TOKEN"
+        assert case.tree(text, token, env={"TOKEN": "tok"})["a/dev"][3] == "D"
+        header = "--secret=id=GIT_AUTH_HEADER,env=HEADER"
+        assert case.tree(text, header, "--no-cache", env={"HEADER": basic})["a/dev"][3] == "D"
+        assert "x/f" in files_of(case, url, f"--secret=id=GIT_AUTH_TOKEN,src={secret_file(tmp_path, 'tok')}")
+        refused = case.error(text, "--no-cache")
+        assert "Authentication failed" in refused or "could not read Username" in refused
+        assert "tok" not in refused
+
+
+def test_git_as_plain_files_over_http(case, tmp_path):
+    repo = Repository(tmp_path / "git", REPOSITORY)
+    bare = repo.root / "r.git"
+    git("update-server-info", cwd=bare)
+    files = {f"/r.git/{p.relative_to(bare)}": p.read_bytes() for p in bare.rglob("*") if p.is_file()}
+    with http_files(files) as url:
+        found = case.tree(f"FROM scratch\nADD {url}/r.git#v1:sub /c\nADD {url}/r.git#dev /d\n")
+    assert found["c/s"][3] == "S"
+    assert found["d/dev"][3] == "D"
+
+
+def secret_file(where, text: str):
+    path = where / "token"
+    path.write_text(text)
+    return path
 
 
 PACKED = {

@@ -318,18 +318,20 @@ def _fetch(repo: _Repo, found: GitRef, commit: str) -> None:
         "--end-of-options",
         found.remote,
     )
+    full = tuple(a for a in fetch if a != "--depth=1")
+    everything = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
     try:
         repo.run(*fetch, commit)
         return
-    except ResolveError:
+    except ResolveError as e:
         if found.fetch_by_commit:
             raise
+        shallow = "shallow" not in e.message  # plain files behind HTTP know no parts of a history
     # A server that gives no bare commits: the name, and whole history if the commit is older.
-    if found.ref and not _is_commit(found.ref):
+    if shallow and found.ref and not _is_commit(found.ref):
         repo.run(*fetch, found.ref)
     else:
-        full = tuple(a for a in fetch if a != "--depth=1")
-        repo.run(*full, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+        repo.run(*full, *everything)
     try:
         repo.run("cat-file", "-e", commit + "^{commit}")
     except ResolveError as e:
