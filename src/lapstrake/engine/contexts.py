@@ -175,7 +175,7 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
     name = given or os.path.basename(path)
     try:
         with open(path, "rb") as f:
-            return f.read(MAX_DOCKERFILE), os.path.basename(name) if os.path.isabs(name) else name, path
+            return f.read(MAX_DOCKERFILE), os.path.basename(name), path
     except FileNotFoundError:
         hint = _dockerfile_hint(base)
         raise DockerfileError(
