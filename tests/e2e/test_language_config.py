@@ -278,3 +278,9 @@ def test_outline_and_targets(case):
     assert (
         targets == "TARGET      DESCRIPTION\nbase        the base image\nfinal       end result\n(default)\n"
     )
+
+
+def test_bytes_that_are_no_text(case):
+    config = case.config("FROM scratch\nLABEL a='é\udcff'\n".encode("utf-8", "surrogateescape"))
+    assert config["config"]["Labels"] == {"a": "é\ufffd"}
+    assert config["history"][0]["created_by"] == "LABEL a=é\ufffd"

@@ -85,7 +85,7 @@ def assemble_image(
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         "history": _history(config, len(layers)),
     }
-    raw_config = codec.dumps(full)
+    raw_config = codec.dumps(full, replace=True)
     stack = tuple(layer_descriptor(d, oci=oci, keep_nondist=keep_nondist) for d in layers)
     config_desc = Descriptor(OCI_CONFIG if oci else DOCKER_CONFIG, digest_of(raw_config), len(raw_config))
     raw, desc = make_manifest(config_desc, stack, annotations=annotations, oci=oci)

@@ -14,8 +14,12 @@ __all__ = ["MAX_DOCUMENT", "digest_of", "dumps", "loads"]
 MAX_DOCUMENT = 4 << 20  # registries are only required to take manifests up to 4 MiB
 
 
-def dumps(obj: object) -> bytes:
-    """Compact UTF-8 JSON with sorted keys: the same value gives the same bytes."""
+def dumps(obj: object, *, replace: bool = False) -> bytes:
+    """Compact UTF-8 JSON with sorted keys: the same value gives the same bytes.
+
+    ``replace``: bytes that are no text become U+FFFD, as Go writes them; strict readers refuse the
+    lone escapes that keep them.
+    """
     import json
 
     try:
@@ -23,6 +27,9 @@ def dumps(obj: object) -> bytes:
             obj, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
         ).encode()
     except UnicodeEncodeError:  # lone surrogates (names that are not UTF-8) can only be written as escapes
+        if replace:
+            text = json.dumps(obj, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+            return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text).encode()
         return json.dumps(obj, allow_nan=False, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
