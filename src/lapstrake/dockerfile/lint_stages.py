@@ -9,7 +9,6 @@ from __future__ import annotations
 from ..errors import BuildError, Span
 from . import instructions as ins
 from .expand import expand, expand_heredoc, expand_words
-from .ignore import IgnoreRules, clean
 from .lint import CheckOptions, Linter, LintWarning, options_of, platform_args
 from .suggest import hint
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..oci.platform import Platform
+    from .ignore import IgnoreRules
 
 _SECRET = frozenset(
     ("apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token")
@@ -302,6 +302,8 @@ class _Evaluation:
         rules = self.facts.ignore
         if rules is None or rules.has_exceptions:
             return
+        from .ignore import clean
+
         path = clean(source)
         if path in (".", "/"):
             hit = any(rule.pattern in _EVERYTHING for rule in rules.rules)
