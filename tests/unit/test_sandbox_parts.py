@@ -460,3 +460,24 @@ def _subordinate_users() -> list[int]:
     except OSError:
         return []
     return [entry.pw_uid for entry in pwd.getpwall() if entry.pw_name in names and entry.pw_uid]
+
+
+def test_a_compiled_filter_is_kept_and_only_believed_when_whole(tmp_path, monkeypatch):
+    from lapstrake.sandbox.inner import filter as seccomp
+
+    made = []
+    compiled = seccomp.compile_filter()
+    monkeypatch.setattr(seccomp, "compile_filter", lambda *kind: made.append(kind) or compiled)
+    keep = str(tmp_path / "keep")
+    assert seccomp.kept_filter(keep) == seccomp.kept_filter(keep) == compiled
+    assert seccomp.kept_filter(keep, True) == compiled and seccomp.kept_filter("") == compiled
+    assert made == [(False, False), (True, False), (False, False)]
+    (path,) = [p for p in (tmp_path / "keep").iterdir() if p.name.split("-")[-4] == "00"]
+    whole = path.read_bytes()
+    for damage in (whole[:-8], whole[:40] + b"\0" + whole[41:], b""):
+        path.write_bytes(damage)
+        made.clear()
+        assert seccomp.kept_filter(keep) == compiled and len(made) == 1
+    path.chmod(0o666)
+    made.clear()
+    assert seccomp.kept_filter(keep) == compiled and len(made) == 1

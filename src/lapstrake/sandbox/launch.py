@@ -26,7 +26,8 @@ _CHUNK = 1 << 16
 class Helper:
     """A running helper process; started lazily, shared by all threads of the engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: str = "") -> None:
+        self._keep = keep  # a directory of ours, for compiled filters
         self._lock = threading.Lock()
         self._engine: _socket.socket | None = None
         self._pid = 0
@@ -47,7 +48,7 @@ class Helper:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.set_inheritable(theirs.fileno(), True)
         try:
-            arguments = [sys.executable, "-I", "-S", script, str(theirs.fileno())]
+            arguments = [sys.executable, "-I", "-S", script, str(theirs.fileno()), self._keep]
             actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 1)]
             self._pid = os.posix_spawn(sys.executable, arguments, {"LC_ALL": "C.UTF-8"}, file_actions=actions)
         finally:

@@ -19,16 +19,17 @@ class NamespacesExecutor:
 
     ``pretend``: there is a single id only, so changes of owner succeed without effect.
     ``network``: gives runs with network mode ``default`` a private network; None: the host's.
+    ``keep``: a directory of ours for compiled filters.
     ``notes``: one-line remarks for the user about what the host could not give.
     """
 
     name = "namespaces"
 
-    def __init__(self, *, pretend: bool = False, network: Network | None = None) -> None:
+    def __init__(self, *, pretend: bool = False, network: Network | None = None, keep: str = "") -> None:
         self.notes: list[str] = []
         self._pretend = pretend
         self._network = network
-        self._helper = Helper()
+        self._helper = Helper(keep)
         self.own_proc = True
 
     def probe(self) -> str:

@@ -86,7 +86,8 @@ def _namespaces(wanted: Wanted) -> tuple[Executor | None, str, str]:
 
     mine = ids()
     network = Network(probe_file=f"{wanted.root_dir}/network.probe" if wanted.root_dir else "")
-    executor = NamespacesExecutor(pretend=not mine.chown, network=network)
+    keep = f"{wanted.root_dir}/sandbox" if wanted.root_dir else ""
+    executor = NamespacesExecutor(pretend=not mine.chown, network=network, keep=keep)
     lack = executor.probe()
     if lack:
         executor.close()

@@ -1,4 +1,4 @@
-"""Entry point of the sandbox helper: ``python -I -S helper.py FD``.
+"""Entry point of the sandbox helper: ``python -I -S helper.py FD KEEP``.
 
 Kept tiny because a main script is compiled anew each time; the real code is in ``serve``,
 loaded from its cached bytecode under a package name of its own, so that nothing of the
@@ -13,4 +13,4 @@ sys.modules["lapstrake_inner"] = _package
 
 from lapstrake_inner import serve  # noqa: E402
 
-serve.main(int(sys.argv[1]))
+serve.main(int(sys.argv[1]), sys.argv[2])

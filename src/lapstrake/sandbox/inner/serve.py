@@ -80,8 +80,9 @@ def _catches_term(pid: int) -> bool:
 class Helper:
     """The state of the loop."""
 
-    def __init__(self, engine: _socket.socket) -> None:
+    def __init__(self, engine: _socket.socket, keep: str) -> None:
         self.engine = engine
+        self.keep = keep
         self.poll = select.poll()
         self.runs: dict[int, _Run] = {}  # by pidfd and by control descriptor
         self.filters: dict[tuple[bool, bool], bytes] = {}  # by (pretend, chroot)
@@ -176,7 +177,7 @@ class Helper:
         """Whether every namespace and mount that a run needs can be had here."""
         control = _socket.socket(fileno=os.dup(control_fd))
         try:
-            self.filters[False, False] = seccomp.compile_filter()
+            self.filters[False, False] = seccomp.kept_filter(self.keep)
             pid = k.clone(_BASE | k.CLONE_NEWNET)
             if pid == 0:
                 _probe_child(control)
@@ -193,7 +194,7 @@ class Helper:
             mode, pretend = options["mode"], options["pretend"]
             kind = (pretend, mode == "chroot")
             if mode != "oci" and not options["insecure"] and kind not in self.filters:
-                self.filters[kind] = seccomp.compile_filter(*kind)
+                self.filters[kind] = seccomp.kept_filter(self.keep, *kind)
             flags = _FLAGS[mode]
             netns = -1
             if mode == "namespaces":
@@ -428,16 +429,16 @@ def send(control: _socket.socket, message: tuple[Any, ...]) -> None:
         pass
 
 
-def main(fd: int) -> None:
-    """Serve the engine at the other end of ``fd``."""
+def main(fd: int, keep: str) -> None:
+    """Serve the engine at the other end of ``fd``; ``keep``: a directory for compiled filters, or ""."""
     try:
-        _serve(fd)
+        _serve(fd, keep)
     except BaseException as error:
         os.write(2, f"the sandbox helper can't go on: {error}\n".encode())
     os._exit(1)
 
 
-def _serve(fd: int) -> None:
+def _serve(fd: int, keep: str) -> None:
     os.set_inheritable(fd, False)
     os.setsid()
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
@@ -446,5 +447,5 @@ def _serve(fd: int) -> None:
     gc.disable()
     gc.freeze()
     k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
-    Helper(engine).loop()
+    Helper(engine, keep).loop()
     os._exit(0)
