@@ -13,7 +13,6 @@ from lapstrake.oci.platform import Platform
 from lapstrake.plan.image import BaseImage
 from lapstrake.plan.lower import Plan, PlanInput, context_keys, lower
 from lapstrake.plan.request import BuildRequest
-from lapstrake.solver.explain import text_of
 from lapstrake.solver.keys import Keys, digest, local_identity
 from lapstrake.solver.ports import Record
 from lapstrake.source.local import LocalTree
@@ -101,7 +100,7 @@ def keys(
         records[v.digest] = record
         if not scheme:
             # A step's name shows the values of its variables; the test knows it as it is written.
-            out[re.sub(r"(?<=/b make )\S+$", "$USED", text_of(v.name))] = key
+            out[re.sub(r"(?<=/b make )\S+$", "$USED", v.name.partition("] ")[2])] = key
     for tree in contexts.values():
         tree.close()
     return out

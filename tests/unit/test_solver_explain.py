@@ -64,7 +64,11 @@ def test_one_change_one_reason(change: dict[str, object], expected: str) -> None
             ("RUN make", "RUN make all"),
             "the instruction's text changed",
         ),
-        (replace(RUN, args=("sh", "-c", "x")), ("RUN <<EOF", "RUN <<EOF"), "the heredoc's text changed"),
+        (
+            replace(RUN, args=("sh", "-c", "x")),
+            ("RUN <<EOF (a)", "RUN <<EOF (b)"),
+            "the heredoc's text changed",
+        ),
     ],
 )
 def test_text_of_a_run(new: ExecOp, text: tuple[str, str], expected: str) -> None:

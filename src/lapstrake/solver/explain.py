@@ -52,9 +52,10 @@ def slot(vertex: Vertex) -> str:
 
 
 def text_of(name: str) -> str:
-    """A step's name without its number."""
+    """A step's name without its number, and without what is shown of a heredoc's body."""
     head, sep, tail = name.partition("] ")
-    return tail if sep and head.startswith("[") else name
+    text = tail if sep and head.startswith("[") else name
+    return text.rpartition(" (")[0] if "<<" in text and text.endswith(")") and " (" in text else text
 
 
 def parts_of(vertex: Vertex, identities: Sequence[str]) -> dict[str, str]:
