@@ -196,6 +196,21 @@ def test_several_platforms_pushed_and_pulled_back(lap, context, registry_address
     assert lap("run", "child").stdout == "1"
 
 
+def test_an_image_that_has_a_layer_twice(lap, context, registry_address, tmp_path, bases):
+    name = f"{registry_address}/e2e/twice:1"
+    text = "FROM busybox\nCOPY a /a\nRUN rm /a\nCOPY a /a\nRUN true\nRUN true\n"
+    flags = ("--source-date-epoch=0", "--output", f"type=registry,name={name},rewrite-timestamp=true")
+    lap("build", *flags, context({"Dockerfile": text, "a": "1"}))
+    layers = [layer["digest"] for layer in raw(f"docker://{name}")["layers"]]
+    assert len(set(layers)) < len(layers)
+    elsewhere = Lap(tmp_path / "elsewhere", bases)
+    elsewhere(
+        "build", "-t", "child", context({"Dockerfile": f"FROM {name}\nRUN cp /a /b\nCMD cat /b\n"}, "child")
+    )
+    assert elsewhere("run", "child").stdout == "1"
+    assert elsewhere.leftovers() == []
+
+
 def test_the_python_api(lap, context):
     directory = context({"Dockerfile": "FROM busybox\nRUN echo api\n"})
     code = (

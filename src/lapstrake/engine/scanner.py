@@ -83,17 +83,19 @@ class Layers:
     """Which layer of the image a file comes with; nothing when layers were merged."""
 
     def __init__(self, build: Build, layers: tuple[str, ...], image: BuiltImage) -> None:
-        self._digests = [d.digest for d in image.layers]
-        self._dirs = build.worker.dirs(layers) if len(layers) == len(self._digests) else []
+        digests = [d.digest for d in image.layers]
+        own = dict(zip(layers, digests, strict=True)) if len(layers) == len(digests) else {}
+        self._digests = [own[x] for x in dict.fromkeys(reversed(layers)) if own]
+        self._dirs = build.worker.dirs(layers) if own else []  # topmost first, each once
 
     def of(self, path: str) -> str:
         """The digest of the topmost layer that has ``path``."""
         parts = path.split("/")
         if not path or ".." in parts:
             return ""
-        for n, folder in enumerate(self._dirs):  # topmost first
+        for digest, folder in zip(self._digests, self._dirs, strict=True):
             if _holds(folder, parts):
-                return self._digests[-1 - n]
+                return digest
         return ""
 
 

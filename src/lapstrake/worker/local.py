@@ -160,11 +160,12 @@ class LocalWorker:
         return tree
 
     def dirs(self, layers: Sequence[str]) -> list[str]:
-        """Their directories, topmost first."""
+        """Their directories, topmost first, each once: overlayfs refuses the same one twice, and whatever
+        a lower occurrence of a layer shows or hides, its topmost one shows or hides as well."""
         missing = [x for x in layers if not self.p.layers.has_dir(x)]
         if len(missing) > 1 and not any(x in self.pending for x in missing):
             self._fetch_all(missing)
-        return [self.ensure_dir(x) for x in reversed(layers)]
+        return [self.ensure_dir(x) for x in dict.fromkeys(reversed(layers))]
 
     def _fetch_all(self, layers: list[str]) -> None:
         """A few at a time, as registries tolerate; the first error stops the rest."""
