@@ -50,6 +50,7 @@ class Settings(Value):
     docker_config: str = ""
     builders_dir: str = ""
     platform: str = ""  # DOCKER_DEFAULT_PLATFORM
+    source_policy: str = ""  # path of EXPERIMENTAL_BUILDKIT_SOURCE_POLICY
     builder: str = ""
     debug: bool = False
     progress: str = "auto"
@@ -118,6 +119,7 @@ def load(
         docker_config=docker,
         builders_dir=env.get("BUILDX_CONFIG", "") or os.path.join(base, "builders"),
         platform=env.get("DOCKER_DEFAULT_PLATFORM", ""),
+        source_policy=env.get("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", ""),
         builder=builder or env.get("BUILDX_BUILDER", ""),
         debug=debug or env.get("LAPSTRAKE_DEBUG", "") not in ("", "0", "false"),
         progress=pick("BUILDKIT_PROGRESS", "progress", "auto"),

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
     from .oci.platform import Platform
 
+REGO_INSTEAD = (
+    "Rego is not evaluated here: write the rules as a JSON source policy and pass it with --source-policy-file, "
+    "or as EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"
+)
+_POLICY_KEYS = ("filename", "reset", "disabled", "strict", "log-level")
 Pairs = tuple[tuple[str, str], ...]
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 CACHE_TYPES = ("inline", "registry", "local", "gha", "s3", "azblob")
@@ -487,3 +492,27 @@ def cache_mount(text: str) -> tuple[str, str]:
         what = f"unexpected key '{extra[0]}'" if extra else "id and dir are both needed"
         raise UsageError(f'invalid --cache-mount "{text}": {what}', hint="write id=uv,dir=~/.cache/uv")
     return given["id"], os.path.abspath(os.path.expanduser(given["dir"]))
+
+
+def refuse_rego(text: str) -> None:
+    """Refuse a ``--policy`` that would have to be evaluated; one that only switches policies off is fine."""
+    files = []
+    for field in fields(text):
+        key, eq, value = field.partition("=")
+        key = key.strip().lower()
+        if not eq or key not in _POLICY_KEYS:
+            raise UsageError(
+                f"invalid policy \"{text}\": unexpected key '{key}'",
+                hint="keys are " + ", ".join(_POLICY_KEYS),
+            )
+        if key == "filename":
+            files.append(value)
+        elif key != "log-level":
+            try:
+                on = parse_bool(value)
+            except ValueError as e:
+                raise UsageError(f'invalid value "{value}" for {key}: {e}') from None
+            if key == "disabled" and on:
+                return
+    if files:
+        raise UsageError(f"policy {files[0]} is not supported", hint=REGO_INSTEAD)

@@ -44,6 +44,8 @@ def _request(target: Target, environ: Mapping[str, str], place: Place) -> BuildR
     inline = get("dockerfile-inline")
     args = {k: v for k, v in (get("args") or {}).items() if v is not None}
     annotations = tuple(a for text in get("annotations") or () for a in optspec.annotation(text))
+    for entry in get("policy") or ():
+        optspec.refuse_rego(csv(entry))
     network = get("network") or "default"
     if network not in ("default", "none", "host"):
         raise UsageError(

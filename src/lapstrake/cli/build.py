@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..config import Settings
     from ..engine.build import BuildResult
-    from ..plan.request import AnnotationSpec, SshSpec
+    from ..plan.request import AnnotationSpec, PolicyRule, SshSpec
     from ..progress.model import Renderer
     from ..solver.cancel import CancelToken
     from .main import Globals
@@ -44,6 +44,10 @@ def command(words: Sequence[str], given: Globals) -> int:
         settings = replace(settings, access=access_of(args, registries_of_build(args)))
     request = to_request(args, settings.environ, progress=settings.progress)
     settings = with_summary(args, settings)
+    if os.path.exists(f"{args.text('file') or os.path.join(request.context, 'Dockerfile')}.rego"):
+        from .buildpolicy import unheeded
+
+        request = replace(request, warnings=(*request.warnings, *unheeded(args)))
     return execute(request, settings, quiet=args.flag("quiet"), twice=args.flag("check-repro"))
 
 
@@ -62,6 +66,11 @@ def to_request(
         epoch, epoch_from = epoch_from, ""
     network, allow = _network(args)
     isolation, warnings = _isolation(args)
+    policy: tuple[PolicyRule, ...] = ()
+    if args.given.intersection(("policy", "source-policy-file")):
+        from .buildpolicy import policy_of
+
+        policy = policy_of(args)
     return BuildRequest(
         context=context,
         dockerfile=dockerfile,
@@ -107,6 +116,7 @@ def to_request(
         explain=args.flag("explain"),
         require_cached=args.flag("require-cached"),
         verify_cache=optspec.share(args.text("verify-cache"), "--verify-cache"),
+        policy=policy,
         warnings=warnings,
     )
 

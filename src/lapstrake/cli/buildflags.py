@@ -95,6 +95,7 @@ _FLAGS = (
         "Platforms to build for, comma separated (DOCKER_DEFAULT_PLATFORM)",
         metavar="PLATFORM",
     ),
+    Flag("policy", "list", hidden=True),
     Flag(
         "progress",
         help='How progress is shown: "auto", "tty", "plain", "quiet", "rawjson", "none"',
@@ -129,6 +130,11 @@ _FLAGS = (
         "source-date-epoch",
         help="Time of the image and its files, in seconds (SOURCE_DATE_EPOCH)",
         metavar="SECONDS",
+    ),
+    Flag(
+        "source-policy-file",
+        help="JSON rules about the sources a build may use (EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)",
+        metavar="FILE",
     ),
     Flag(
         "ssh", "list", 'Forward an SSH agent or keys ("default", "ID=SOCKET", "ID=KEY,KEY")', metavar="SPEC"

@@ -48,6 +48,7 @@ COMMANDS = {
     "rm": ("builders", "command_rm", "Remove builders"),
     "dial-stdio": ("dialstdio", "command", "Build for another Lapstrake over standard input and output"),
     "stop": ("builders", "command_stop", "Stop a builder (nothing runs between builds)"),
+    "policy": ("policy", "command", "Say what stands in for Rego policies"),
     "completion": ("complete", "command", "Print what makes a shell complete the command line"),
     "install": ("plugin", "command_install", "Become docker's buildx plugin"),
     "uninstall": ("plugin", "command_uninstall", "Stop being docker's buildx plugin"),
@@ -58,7 +59,7 @@ PLUGIN = "docker-buildx"
 _BUILDING = ("build", "bake")
 #: denied, not pushed, cache; for others they are 1, as buildx's users expect (LAPSTRAKE_EXIT_CODES=detailed)
 DETAILED_CODES = (4, 5, 6)
-_STORELESS = ("main", "builders", "plugin", "doctor", "images", "why", "history", "registry")
+_STORELESS = ("main", "policy", "builders", "plugin", "doctor", "images", "why", "history", "registry")
 _GLOBAL_VALUES = ("--root", "--config", "--builder")
 # what the docker client puts before the plugin's name; only --config means something here
 _DOCKER_VALUES = (

@@ -22,13 +22,16 @@ if TYPE_CHECKING:
     from ..events import EventSink
     from ..graph.vertex import Vertex
     from ..plan.lower import Plan
-    from ..plan.request import BuildRequest
+    from ..plan.request import BuildRequest, PolicyRule
     from ..solver.solve import Solver
     from .contexts import Inputs
     from .export import Export
     from .joint import Shared
     from .nodes import RemoteBuild
     from .sizes import ImageSizes
+
+
+MAX_POLICY = 4 << 20
 
 
 class BuildResult(Value):
@@ -70,7 +73,7 @@ class Build:
         self, engine: Engine, request: BuildRequest, emit: EventSink, cancel: CancelToken, name: str = ""
     ) -> None:
         self.engine = engine
-        self.request = request
+        self.request = with_policy(request, engine.settings)
         self.emit = emit
         self.cancel = cancel
         self.id = ""  # in the history, when it is recorded
@@ -265,7 +268,8 @@ class Build:
         for name, platform, span in wanted:
             with self.step(f"[internal] load metadata for {_shown(name)}"):
                 try:
-                    got = self.engine.images.resolve(name, platform, pull=self.request.pull)
+                    used = allowed_image(self.request, name)
+                    got = self.engine.images.resolve(used, platform, pull=self.request.pull)
                 except BuildError as exc:
                     exc.span = exc.span or span
                     explain_base(exc, name, stages)
@@ -313,6 +317,38 @@ class Build:
         )  # fmt: skip
 
 
+def with_policy(request: BuildRequest, settings: Settings) -> BuildRequest:
+    """The request with the rules of EXPERIMENTAL_BUILDKIT_SOURCE_POLICY, unless it has its own."""
+    if request.policy or not settings.source_policy:
+        return request
+    from ..values import replace
+
+    return replace(request, policy=read_policy(settings.source_policy))
+
+
+def allowed_image(request: BuildRequest, name: str) -> str:
+    """The image the source policy lets us use for ``name``."""
+    if not request.policy:
+        return name
+    from ..plan.policy import image_name
+
+    return image_name(request.policy, name)
+
+
+def read_policy(path: str) -> tuple[PolicyRule, ...]:
+    """The rules of a source policy file."""
+    from ..plan.policy import parse_policy
+
+    try:
+        with open(path, "rb") as f:
+            text = f.read(MAX_POLICY + 1)
+    except OSError as e:
+        raise UsageError(f"failed to read source policy {path}: {e.strerror}") from None
+    if len(text) > MAX_POLICY:
+        raise UsageError(f"source policy {path} is larger than 4 MiB")
+    return parse_policy(text, path)
+
+
 def _directive_span(dockerfile: Dockerfile) -> Span | None:
     """The line of the syntax directive; None when a build argument named the frontend."""
     for n, line in enumerate(dockerfile.source.split("\n"), 1):
@@ -330,6 +366,8 @@ def explain_base(exc: BuildError, name: str, stages: list[str]) -> None:
     """A base that can't be had: which one, and what was perhaps meant (spec dockerfile.md §7)."""
     from ..dockerfile.suggest import hint
 
+    if isinstance(exc, (UsageError, DockerfileError)):
+        return  # a source policy's: it names the source itself
     prefix = f"{name}: failed to resolve source metadata for {_shown(name)}: "
     if not exc.message.startswith(("failed to parse stage name", prefix)):
         exc.message = prefix + exc.message

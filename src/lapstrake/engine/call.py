@@ -70,9 +70,11 @@ def run_call(request: BuildRequest, settings: Settings) -> Answer:
     from ..dockerfile import outline
     from ..dockerfile.parser import parse
     from ..plan.stages import find_target, reachable
+    from .build import with_policy
     from .contexts import open_inputs
     from .engine import Engine
 
+    request = with_policy(request, settings)
     with Engine(settings) as engine:
         inputs = open_inputs(engine, request)
         source = inputs.dockerfile.decode("utf-8", "surrogateescape")
@@ -150,7 +152,7 @@ def _evaluate(
     from ..plan.image import BaseImage
     from ..plan.lower import PlanInput, Planner, context_keys
     from ..plan.stages import reachable
-    from .build import explain_base
+    from .build import allowed_image, explain_base
 
     bases: dict[Any, Any] = {}
     named = context_keys(inputs.named)
@@ -170,7 +172,7 @@ def _evaluate(
             break
         for name, for_platform, span in planner.missing:
             try:
-                got = engine.images.resolve(name, for_platform, pull=request.pull)
+                got = engine.images.resolve(allowed_image(request, name), for_platform, pull=request.pull)
             except BuildError as exc:
                 exc.span = exc.span or span
                 explain_base(exc, name, names)

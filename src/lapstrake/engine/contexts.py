@@ -43,6 +43,10 @@ def open_inputs(engine: Engine, request: BuildRequest) -> Inputs:
     context = request.context
     if not context and request.dockerfile_text is None:
         raise UsageError('please specify build context (e.g. "." for the current directory)')
+    if request.policy and context and not _is_remote(context):
+        from ..plan.policy import check_local
+
+        check_local(request.policy, "context")
     root, text, origin = _main_context(engine, request)
     name = "Dockerfile"
     where = ""
@@ -55,7 +59,7 @@ def open_inputs(engine: Engine, request: BuildRequest) -> Inputs:
     trees["context"] = _local_tree(engine, root, rules, rules_name)
     named: dict[str, tuple[str, str]] = {}
     for key, value in request.named_contexts:
-        named[key] = _named(engine, key, value, trees)
+        named[key] = _named(engine, request, (key, value), trees)
     return Inputs(text, name, trees, named, origin, rules)
 
 
@@ -108,7 +112,7 @@ class _Joined(io.RawIOBase):
 
 
 def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, bytes | None, Origin]:
-    context = request.context
+    context, checksum = _permitted(request)
     active = engine.new_active()
     if context.startswith(("http://", "https://")) and not context.split("#")[0].split("?")[0].endswith(
         ".git"
@@ -118,7 +122,10 @@ def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, 
 
         secrets = RequestSecrets(request.secrets, engine.settings.environ)
         got = http.download(
-            context, active.work, authorization=credentials.http_authorization(context, secrets)
+            context,
+            active.work,
+            checksum=checksum,
+            authorization=credentials.http_authorization(context, secrets),
         )
         origin = (context, ((got.digest.partition(":")[0], got.digest.partition(":")[2]),))
         with open(got.path, "rb") as f:
@@ -131,12 +138,24 @@ def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, 
     from ..source import git
 
     keep = dict(request.build_args).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in ("1", "true")
-    ref = git.parse(context)
+    ref = git.with_flags(git.parse(context), checksum=checksum)
     commit = git.checkout(
         ref, active.upper, keep_git_dir=keep or None, access=_git_access(engine, request, ref.remote)
     )
     found = (("sha256" if len(commit) == 64 else "sha1", commit),)
     return active.upper, request.dockerfile_text, (context, found)
+
+
+def _permitted(request: BuildRequest) -> tuple[str, str]:
+    """The remote context and what it must be, as the source policy says."""
+    context = request.context
+    if not request.policy:
+        return context, ""
+    from ..plan.lower_copy import is_git
+    from ..plan.policy import git_url, http_url
+
+    git = is_git(context) or context.startswith("github.com/")
+    return (git_url if git else http_url)(request.policy, context)
 
 
 def _git_access(engine: Engine, request: BuildRequest, remote: str) -> Access:
@@ -166,7 +185,15 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
 
         from ..source import http
 
-        with tempfile.TemporaryDirectory() as tmp, open(http.download(given, tmp).path, "rb") as f:
+        checksum = ""
+        if request.policy:
+            from ..plan.policy import http_url
+
+            given, checksum = http_url(request.policy, given)
+        with (
+            tempfile.TemporaryDirectory() as tmp,
+            open(http.download(given, tmp, checksum=checksum).path, "rb") as f,
+        ):
             return f.read(MAX_DOCKERFILE), "Dockerfile", ""
     base = root or os.getcwd()
     if root is not None and not os.path.isdir(request.context) and not (given and os.path.isabs(given)):
@@ -268,7 +295,10 @@ def save_stat_caches(engine: Engine, trees: dict[str, Tree]) -> None:
             engine.index.put("stat", root, data)
 
 
-def _named(engine: Engine, name: str, value: str, trees: dict[str, Tree]) -> tuple[str, str]:
+def _named(
+    engine: Engine, request: BuildRequest, given: tuple[str, str], trees: dict[str, Tree]
+) -> tuple[str, str]:
+    name, value = given
     try:
         if value.startswith("docker-image://"):
             return "image", value[len("docker-image://") :]
@@ -292,6 +322,10 @@ def _named(engine: Engine, name: str, value: str, trees: dict[str, Tree]) -> tup
             )
     except BuildError as exc:
         raise UsageError(f"failed to get build context {name}: {exc.message}", hint=exc.hint) from exc
+    if request.policy:
+        from ..plan.policy import check_local
+
+        check_local(request.policy, name)
     root = os.path.abspath(value)
     trees[name] = _local_tree(engine, root, *ignore_rules(root, ""))
     return "local", name

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .request import BuildRequest
+    from .request import BuildRequest, Pairs
 
 BaseKey = tuple[str, Platform]
 
@@ -280,7 +280,13 @@ class Planner:
             if name == "context"
             else f"[{own}context {name}] load from {scheme}"
         )
-        attrs = (("unpack", "1"),) if scheme == "http" else ()
+        attrs: Pairs = (("unpack", "1"),) if scheme == "http" else ()
+        rules = self.request.policy
+        if rules and scheme in ("http", "git"):
+            from .policy import git_url, http_url
+
+            ident, checksum = (http_url if scheme == "http" else git_url)(rules, ident)
+            attrs += (("checksum", checksum),) if checksum else ()
         return Vertex(SourceOp(scheme, ident, None, attrs), (), label)
 
     def label(self, state: StageState, n: int, text: str) -> str:

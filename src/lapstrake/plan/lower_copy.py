@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..dockerfile import instructions as ins
 from ..dockerfile.numbers import parse_chmod
-from ..errors import DockerfileError
+from ..errors import BuildError, DockerfileError
 from ..graph.ops import CopyOp, CopyPart, SourceOp
 from ..graph.vertex import Vertex
 
@@ -124,6 +124,15 @@ def _check_digest(text: str, item: ins.CopyAdd) -> None:
 
 def _remote_source(low: Lowering, url: str, checksum: str, item: ins.CopyAdd) -> Vertex:
     attrs = []
+    rules = low.planner.request.policy
+    if rules:
+        from .policy import git_url, http_url
+
+        try:
+            url, checksum = (git_url if is_git(url) else http_url)(rules, url, checksum)
+        except BuildError as exc:
+            exc.span = item.span
+            raise
     if checksum:
         attrs.append(("checksum", checksum))
     if item.keep_git_dir is not None and is_git(url):

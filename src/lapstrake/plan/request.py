@@ -79,6 +79,17 @@ class AnnotationSpec(Value):
         return f"annotation{level}{where}.{self.key}"
 
 
+class PolicyRule(Value):
+    """One rule of a source policy (``plan.policy``).  ``constraints``: (condition, attribute, value)."""
+
+    action: str  # ALLOW | DENY | CONVERT
+    identifier: str
+    match: str = "WILDCARD"  # or EXACT | REGEX
+    constraints: tuple[tuple[str, str, str], ...] = ()
+    new_identifier: str = ""
+    new_attrs: Pairs = ()
+
+
 class NodeSpec(Value):
     """A machine that builds for us.  ``endpoint`` "" is this one; ``platforms`` empty: what it runs natively.
 
@@ -156,4 +167,7 @@ class BuildRequest(Value):
     require_cached: bool = False
     verify_cache: float = 0.0  # share of the cached steps that are run again and compared, 0 to 1
     nodes: tuple[NodeSpec, ...] = ()  # empty: this machine builds everything
+    policy: tuple[
+        PolicyRule, ...
+    ] = ()  # which sources may be used; empty: EXPERIMENTAL_BUILDKIT_SOURCE_POLICY
     warnings: tuple[str, ...] = ()  # what the command line has to say (ignored flags)
