@@ -120,6 +120,10 @@ def test_why_afterwards_and_require_cached(lap, context):
     (row,) = json.loads(lap("why", "--json", "COPY").stdout)
     assert row["why"] == "1 file differs: a (content)"
     assert row["step"] == "[2/3] COPY a /a"
+    other = context({"Dockerfile": "FROM busybox\nRUN echo other\n"})
+    lap("build", "-q", other)
+    assert "copy a" not in lap("why").stdout.lower()  # of the last build only
+    assert "COPY a" in lap("why", "--context", directory).stdout
     missing = lap("why", "nonsense", check=False)
     assert missing.returncode == 1
 

@@ -220,8 +220,7 @@ def test_warnings_of_a_build(case):
     legacy = 'LegacyKeyValueFormat: "ENV key=value" should be used instead of legacy "ENV key value" format (line 2)'
     assert f"#1 WARN: {legacy}\n" in done.stderr
     assert (
-        f"\n 2 warnings found (use docker --debug to expand):\n - {legacy}\n - JSONArgsRecommended: "
-        in done.stderr
+        f"\n 2 warnings found (use --debug to expand):\n - {legacy}\n - JSONArgsRecommended: " in done.stderr
     )
     skipped = case.build("FROM busybox AS u\nLABEL a=$foo\n" + B, "-o", "type=cacheonly")
     assert "UndefinedVar" not in skipped.stderr

@@ -111,7 +111,7 @@ def test_warnings():
     assert warnings_summary([]) == ""
     assert (
         warnings_summary([w, w])
-        == "\n 1 warning found (use docker --debug to expand):\n - StageNameCasing: Stage name 'A' should be lowercase (line 1)\n"
+        == "\n 1 warning found (use --debug to expand):\n - StageNameCasing: Stage name 'A' should be lowercase (line 1)\n"
     )
     long = warnings_summary([w], debug=True)
     assert "More info: https://x/\nD:1\n" in long

@@ -122,6 +122,13 @@ TABLE = [
         {**D, "t/s": "750", "t/s/h": "600"},
     ),
     (
+        "COPY --parents ./d/./s/h /t/",
+        ["./d/./s/h"],
+        "/t/",
+        {"parents": True},
+        {**D, "t/s": "750", "t/s/h": "600"},
+    ),
+    (
         "COPY --parents **/h /t",
         ["**/h"],
         "/t",

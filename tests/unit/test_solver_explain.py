@@ -99,6 +99,8 @@ def test_inputs() -> None:
     assert one == "1 of 418 files differs: src/a.py (content)"
     many = why(COPY, COPY, ids, files=lambda i: ([f"f{n} (added)" for n in range(9)], 9))
     assert many == "9 of 9 files differ: f0 (added), f1 (added), f2 (added) and 6 more"
+    gone = why(COPY, COPY, ids, files=lambda i: (["a (removed)", "b (removed)", "c (removed)"], 2))
+    assert gone == "3 files differ: a (removed), b (removed), c (removed)"
 
 
 def test_what_the_key_leaves_out_is_no_reason() -> None:

@@ -114,7 +114,7 @@ def warnings_summary(warnings: Iterable[Warned], *, debug: bool = False, color: 
     if not seen:
         return ""
     count = "1 warning found" if len(seen) == 1 else f"{len(seen)} warnings found"
-    head = f" {count}:" if debug else f" {count} (use docker --debug to expand):"
+    head = f" {count}:" if debug else f" {count} (use --debug to expand):"
     rows = [""]
     rows.append(f"{_YELLOW}{head}{_RESET}" if color else head)
     for w in seen:

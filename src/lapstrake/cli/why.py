@@ -10,7 +10,7 @@ from .main import global_flags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .main import Globals
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def command(words: Sequence[str], given: Globals) -> int:
     """Run ``why``."""
     flags = (
-        Flag("context", help="Only builds of this context (default: all)", metavar="PATH"),
+        Flag("context", help="Only builds of this context (default: that of the last build)", metavar="PATH"),
         Flag("format", help='"text" or "json"', default="text", metavar="FORMAT"),
         Flag("json", "bool", 'Short for "--format=json"'),
     )
@@ -32,12 +32,13 @@ def command(words: Sequence[str], given: Globals) -> int:
 
     from ..store.index import Index
 
-    index = Index(given.settings(args).root)
+    root = given.settings(args).root
+    index = Index(root)
     try:
         rows = index.items("explain")
     finally:
         index.close()
-    where = os.path.abspath(args.text("context")) if args.text("context") else ""
+    where = os.path.abspath(args.text("context")) if args.text("context") else _last_context(root, rows)
     wanted = args.args[0].lower() if args.args else ""
     found = []
     for key, raw in rows:
@@ -52,5 +53,19 @@ def command(words: Sequence[str], given: Globals) -> int:
     for row in found:
         sys.stdout.write(f"{row['step']}\n    {row['why']}\n")
     if not found:
-        sys.stderr.write("nothing is known about such a step; build first\n")
+        of = f" of a build of {where}" if where else ""
+        sys.stderr.write(f"nothing is known about such a step{of}; build first, or name its --context\n")
     return 0 if found else 1
+
+
+def _last_context(root: str, rows: Iterable[tuple[str, bytes]]) -> str:
+    """The context of the newest build that left something to tell; empty: any."""
+    from ..engine.history import History
+
+    known = {key.split("|", 1)[0] for key, _ in rows}
+    for record in History(root).records():
+        context = str((record.get("request") or {}).get("context") or "")
+        for form in (context, os.path.abspath(context)):
+            if form in known:
+                return form
+    return ""

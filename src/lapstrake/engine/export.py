@@ -174,18 +174,45 @@ class Export:
                     if key not in results:
                         results[key] = self._join(records, output.form, names, step)
                     prepared.append(output.exporter)
-                    output.exporter.prepare(results[key])
+                    self._prepare(output, output.exporter, results[key], step)
+                    if len(self.outputs) == 1:
+                        metadata.update(output.exporter.commit() or {})
+                        done.append(output.exporter)
+                        self._tell_names(output, results[key], step)
                 if output.form is not None:
                     shown = results[key]
             for exporter in prepared:
-                metadata.update(exporter.commit() or {})
-                done.append(exporter)
+                if exporter not in done:
+                    metadata.update(exporter.commit() or {})
+                    done.append(exporter)
         except BaseException:
             for exporter in prepared:
                 if exporter not in done:
                     exporter.abort()
             raise
         return Exported(shown, metadata)
+
+    def _prepare(self, output: Output, exporter: Exporter, result: BuiltResult, step: Step) -> None:
+        if not _pushes(output.spec):
+            exporter.prepare(result)
+            return
+        started = time.time()
+        step.begin("pushing layers")
+        exporter.prepare(result)
+        step.status("pushing layers", started)
+
+    def _tell_names(self, output: Output, result: BuiltResult, step: Step) -> None:
+        """Where the image is to be found now."""
+        from ..oci.reference import parse
+
+        if output.spec.type not in ("image", "registry"):
+            return
+        for name in output_names(output.spec, self.request.tags):
+            full = parse(name).full
+            if output.spec.type == "image":
+                step.status(f"naming to {full}")
+            if _pushes(output.spec):
+                step.status(f"pushing manifest for {full}@{result.descriptor.digest}")
 
     def _join(
         self, records: dict[str, Record], form: FormOptions | None, names: tuple[str, ...], step: Step
@@ -330,6 +357,10 @@ def output_names(spec: OutputSpec, tags: tuple[str, ...]) -> tuple[str, ...]:
     """What an output's image is called."""
     given = [n.strip() for n in spec.get("name").split(",")]
     return tags or tuple(n for n in given if n and n != "*")
+
+
+def _pushes(spec: OutputSpec) -> bool:
+    return spec.type == "registry" or spec.get("push").lower() in ("1", "t", "true")
 
 
 def _files_image(plan: Plan) -> BuiltImage:

@@ -126,7 +126,7 @@ def inspect(settings: Settings, name: str, platform: Platform | None = None) -> 
     out: dict[str, Any] = {
         "name": image.name,
         "descriptor": image.descriptor.to_json(),
-        "created": image.created,
+        "created": _info(content, image).created or None,
     }
     raw = content.read(image.descriptor.digest)
     top = manifest.parse(raw, image.descriptor.media_type)

@@ -38,6 +38,11 @@ class Step:
         """Output of what runs in the step."""
         self.emit(LogChunk(self.digest, stream, data, time.time()))
 
+    def begin(self, item: str) -> None:
+        """A sub-status that takes a while; ``status`` ends it."""
+        now = time.time()
+        self.emit(Progress(self.digest, item, 0, 0, now, now))
+
     def status(self, item: str, since: float | None = None) -> None:
         """A sub-status that is over: ``naming to docker.io/library/app:1``."""
         now = time.time()

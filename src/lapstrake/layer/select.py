@@ -302,8 +302,10 @@ def _unescape(path: str) -> str:
 
 def _select_parents(tree: Tree, spec: CopySpec, source: str, excludes: Excludes | None) -> list[Root]:
     """``--parents``: the path below the pivot (``/./``, else the root) is recreated."""
-    head, pivot, tail = ("/" + source).partition("/./")
-    # A leading "./" is no pivot: nothing stands before it.
+    path = source
+    while path.startswith(("/", "./")):  # a leading "./" is no pivot: nothing stands before it
+        path = path[1:] if path[0] == "/" else path[2:]
+    head, pivot, tail = path.partition("/./")
     if not pivot or not clean(head):
         head, tail = "", source
     base = resolve(tree.lstat, _one_base(tree, spec, clean(head), source))

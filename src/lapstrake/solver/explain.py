@@ -185,7 +185,7 @@ def _variables(text: str) -> list[str]:
 def _files_reason(differs: Sequence[str], total: int) -> str:
     more = f" and {len(differs) - SHOWN_FILES} more" if len(differs) > SHOWN_FILES else ""
     shown = ", ".join(differs[:SHOWN_FILES]) + more
-    of = f" of {total}" if total > 1 else ""
+    of = f" of {total}" if total > 1 and total >= len(differs) else ""  # what is gone is in no total
     return f"{len(differs)}{of} file{'s' if max(total, len(differs)) != 1 else ''} differ{'s' if len(differs) == 1 else ''}: {shown}"
 
 
