@@ -16,6 +16,25 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+#: what costs milliseconds to import, or does what a build from the cache has no need of
+COSTLY = {
+    "argparse", "asyncio", "base64", "concurrent", "concurrent.futures", "csv", "ctypes", "dataclasses", "difflib",
+    "email", "glob", "gzip", "heapq", "http", "http.client", "inspect", "isal", "logging", "multiprocessing", "pathlib",
+    "pickle", "queue", "random", "select", "selectors", "shutil", "signal", "socket", "socketserver", "ssl", "subprocess",
+    "tarfile", "tempfile", "textwrap", "tomllib", "traceback", "typing", "urllib", "urllib.parse", "urllib.request",
+    "uuid", "yaml", "zipfile", "zlib", "zlib_ng", "zstandard",
+}  # fmt: skip
+#: our own parts that only a build which does something needs
+AT_WORK = {
+    f"lapstrake.{name}"
+    for name in (
+        "bake", "attest", "builders", "imagetools", "remotecache", "sandbox", "snapshot", "testing", "layer.apply",
+        "layer.compress", "layer.copy", "layer.materialize", "layer.tar", "layer.unpack", "registry.client",
+        "registry.transport", "registry.auth", "source.git", "source.http", "source.archive", "worker.run_exec",
+    )
+}  # fmt: skip
+
+
 class Vertex:
     """One step, as --progress=rawjson told it."""
 
@@ -81,6 +100,15 @@ class Lap:
     def build(self, context: object, *flags: object, **kw) -> list[Vertex]:
         """Build, and return what happened step by step."""
         return vertices(self("build", "--progress=rawjson", *flags, context, **kw).stderr)
+
+    def imports(self, *words: object) -> set[str]:
+        """The names of the modules that a run of the program imports."""
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "lapstrake", *map(str, words)],
+            capture_output=True, text=True, timeout=60, env=self.env, stdin=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+        told = (line.split("|") for line in done.stderr.splitlines() if line.startswith("import time:"))
+        return {fields[2].strip() for fields in told}
 
     def leftovers(self) -> list[str]:
         """Mounts and processes that still refer to the root."""

@@ -10,7 +10,7 @@ import tarfile
 import time
 
 import pytest
-from tests.conftest import Lap, need
+from tests.conftest import AT_WORK, COSTLY, Lap, need
 from tests.e2e.images import platforms, raw, tool
 
 pytestmark = pytest.mark.e2e
@@ -236,3 +236,18 @@ def test_doctor_says_what_the_host_can_do(lap):
     assert "Traceback" not in done.stderr
     for word in ("namespace", "overlay", "network"):
         assert word in (done.stdout + done.stderr).lower()
+
+
+def test_a_build_from_the_cache_imports_nothing_costly(lap, context):
+    directory = context(
+        {
+            "Dockerfile": "FROM busybox\nWORKDIR /w\nCOPY . .\nRUN echo a > b\nENTRYPOINT cat b\n",
+            "a.txt": "a",
+        }
+    )
+    words = ("build", "--progress=plain", "-t", "cached", directory)
+    lap(*words)
+    imported = lap.imports(*words)
+    assert "lapstrake.engine.build" in imported
+    of_the_configuration = {"tomllib", "typing"}  # a machine without a file imports neither
+    assert imported & (COSTLY | AT_WORK) - of_the_configuration == set()

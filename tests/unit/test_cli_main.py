@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conftest import AT_WORK, COSTLY, Lap
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
@@ -75,6 +76,23 @@ def test_a_build_request_imports_nothing_slow(tmp_path):
         "pathlib",
     }
     assert slow & set(eval(done.stdout)) == set()
+
+
+def test_a_build_from_the_cache_imports_nothing_costly(tmp_path, context):
+    lap = Lap(tmp_path / "root", None)
+    directory = context(
+        {
+            "Dockerfile": "FROM scratch AS files\nCOPY a.txt /a\nFROM files\nARG V=1\nWORKDIR /w\n"
+            "COPY --chmod=600 a.txt .\nENV V=$V\nUSER 1\n",
+            "a.txt": "a",
+            ".dockerignore": "*.log\n",
+        }
+    )
+    words = ("build", "--progress=plain", "-t", "cached", directory)
+    lap(*words)
+    imported = lap.imports(*words)
+    assert "lapstrake.engine.build" in imported
+    assert imported & (COSTLY | AT_WORK) == set()
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])
