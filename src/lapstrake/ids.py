@@ -77,10 +77,10 @@ def check_store(root: str) -> None:
             f"{root} was filled under other user ids than this process has",
             hint=f"use another --root (LAPSTRAKE_ROOT), or remove it as the user who made it: rm -rf {root}",
         )
+    from .whole import write_whole
+
     try:
-        with open(f"{path}.{os.getpid()}", "w", encoding="ascii") as f:
-            f.write(now + "\n")
-        os.rename(f"{path}.{os.getpid()}", path)
+        write_whole(path, f"{now}\n".encode("ascii"))
     except OSError:
         pass  # a read-only store: nothing is made in it
 

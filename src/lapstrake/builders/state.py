@@ -11,6 +11,7 @@ import os
 
 from ..errors import BuildError, UsageError
 from ..values import Value, replace
+from ..whole import write_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,12 +129,9 @@ class BuilderStore:
         return doc if isinstance(doc, dict) else None
 
     def _write(self, path: str, doc: dict[str, object]) -> None:
-        temporary = f"{path}.{os.getpid()}.tmp"
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            with open(temporary, "w", encoding="utf-8") as f:
-                json.dump(doc, f)
-            os.replace(temporary, path)
+            write_whole(path, json.dumps(doc).encode())
         except OSError as e:
             raise BuildError(f"failed to write {path}: {e.strerror}") from e
 

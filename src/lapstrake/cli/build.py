@@ -556,17 +556,11 @@ def write_atomic(path: str, data: bytes) -> None:
         with open(path, "ab" if os.path.isfile(path) else "wb") as f:  # /dev/stdout, pipes
             f.write(data)
         return
-    target = os.path.realpath(path)
-    temporary = f"{target}.{os.getpid()}.tmp"
+    from ..whole import write_whole
+
     try:
-        with open(temporary, "wb") as f:
-            f.write(data)
-        os.replace(temporary, target)
+        write_whole(os.path.realpath(path), data)
     except OSError as e:
         from ..errors import ExportError
 
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass
         raise ExportError(f"failed to write {path}: {e.strerror}") from e

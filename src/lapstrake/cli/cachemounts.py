@@ -92,17 +92,13 @@ def _export(words: Sequence[str], given: Globals) -> int:
         export(settings, ident, sys.stdout.buffer, form)
         sys.stdout.buffer.flush()
         return 0
-    part = f"{dest}.{os.getpid()}.tmp"
+    from ..whole import WholeFile
+
     try:
-        with open(part, "xb") as out:
+        with WholeFile(dest) as out:
             export(settings, ident, out, form)
-        os.replace(part, dest)
-    except BaseException as e:
-        if os.path.exists(part):
-            os.unlink(part)
-        if isinstance(e, OSError):
-            raise UsageError(f"cannot write {dest}: {e.strerror}") from e
-        raise
+    except OSError as e:
+        raise UsageError(f"cannot write {dest}: {e.strerror}") from e
     return 0
 
 

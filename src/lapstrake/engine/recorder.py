@@ -365,13 +365,6 @@ def write_json(path: str, document: object) -> None:
     """Write a JSON document so that nobody sees half of it."""
     import json
 
-    data = json.dumps(document, separators=(",", ":")).encode("utf-8", "surrogateescape")
-    temporary = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
-    os.rename(temporary, path)
+    from ..whole import write_whole
+
+    write_whole(path, json.dumps(document, separators=(",", ":")).encode("utf-8", "surrogateescape"), 0o600)

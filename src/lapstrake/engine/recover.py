@@ -50,13 +50,10 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    temporary = f"{path}.new"  # under the lock: one writer
+    from ..whole import write_whole
+
     try:
-        with open(temporary, "w", encoding="ascii") as f:
-            f.write(text + "\n")
-            f.flush()
-            os.fsync(f.fileno())
-        os.rename(temporary, path)
+        write_whole(path, f"{text}\n".encode("ascii"), sync=True)
     except OSError:
         pass  # read-only: looked at again next time
 

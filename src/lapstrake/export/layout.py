@@ -8,6 +8,7 @@ from ..errors import ExportError
 from ..oci import codec
 from ..oci.descriptor import OCI_INDEX, Descriptor
 from ..values import replace
+from ..whole import WholeFile, write_whole
 from .base import ResultBlobs, created_text, is_digest, walk
 from .names import metadata, tag_of, with_tag
 from .place import OneFile, directory_dest
@@ -140,19 +141,6 @@ class LayoutDirectory:
         """Blobs already written stay; nothing refers to them."""
 
 
-def _write_new(path: str, chunks: Iterable[bytes], mode: int = 0o644) -> None:
-    tmp = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-    try:
-        with os.fdopen(fd, "wb") as f:
-            for chunk in chunks:
-                f.write(chunk)
-        os.replace(tmp, path)
-    except BaseException:
-        os.unlink(tmp)
-        raise
-
-
 def add_blobs(root: str, top: Descriptor, blobs: Blobs) -> None:
     """Put everything below ``top`` into the layout at ``root``, skipping what is there."""
     folder = os.path.join(root, "blobs", "sha256")
@@ -167,8 +155,9 @@ def add_blobs(root: str, top: Descriptor, blobs: Blobs) -> None:
                 pass
             if blobs.size(desc.digest) != desc.size:
                 raise ExportError(f"content of {desc.digest} does not have {desc.size} bytes")
-            with blobs.open(desc.digest) as f:
-                _write_new(path, iter(lambda f=f: f.read(1 << 20), b""), 0o444)  # type: ignore[misc]
+            with blobs.open(desc.digest) as f, WholeFile(path, 0o444) as out:
+                while block := f.read(1 << 20):
+                    out.write(block)
     except OSError as e:
         raise ExportError(f"cannot write the layout {root}: {e.strerror}") from e
 
@@ -188,8 +177,8 @@ def update_index(root: str, entries: Sequence[Descriptor]) -> None:
             if (tag is not None and tag in tags) or (tag is None and old.get("digest") in digests):
                 continue
             kept.append(old)
-        _write_new(os.path.join(root, "oci-layout"), [OCI_LAYOUT])
-        _write_new(os.path.join(root, "index.json"), [index_json(kept + [d.to_json() for d in entries])])
+        write_whole(os.path.join(root, "oci-layout"), OCI_LAYOUT)
+        write_whole(os.path.join(root, "index.json"), index_json(kept + [d.to_json() for d in entries]))
     except OSError as e:
         raise ExportError(f"cannot write the layout {root}: {e.strerror}") from e
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import UsageError
+from ..whole import write_whole
 from .auth import HUB, HUB_KEY
 
 TYPE_CHECKING = False
@@ -95,12 +96,8 @@ def _write(path: str, doc: dict[str, Any]) -> None:
     import json
 
     target = os.path.realpath(path)
-    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-    temporary = f"{target}.{os.getpid()}.tmp"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(fd, "w", encoding="utf-8") as f:
-            f.write(json.dumps(doc, indent="\t") + "\n")
-        os.replace(temporary, target)
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        write_whole(target, (json.dumps(doc, indent="\t") + "\n").encode(), 0o600)
     except OSError as e:
         raise UsageError(f"failed to write {path}: {e.strerror}") from None

@@ -13,6 +13,7 @@ import os
 from ..errors import BuildError, CacheError
 from ..oci.descriptor import Descriptor
 from ..oci.digest import digest_of
+from ..whole import WholeFile
 from .base import CacheForm, layer_descriptors, manifest_of
 from .record import CONFIG_TYPE, MAX_RECORD, decode, encode, read_summary, seal, summary, unseal
 
@@ -120,7 +121,7 @@ class LocalCache:
         if self._has(desc.digest, desc.size):
             return False
         check = sha256()
-        with _Placing(self._blob(desc.digest)) as out, content() as f:
+        with _placing(self._blob(desc.digest)) as out, content() as f:
             while chunk := f.read(_CHUNK):
                 check.update(chunk)
                 out.write(chunk)
@@ -132,7 +133,7 @@ class LocalCache:
         """Put a record under each of its keys."""
         data = seal(encode(record))
         for key in record.keys:
-            with _Placing(self._key(key)) as out:
+            with _placing(self._key(key)) as out:
                 out.write(data)
 
     def finish(self, records: Iterable[RemoteRecord]) -> dict[str, Any]:
@@ -181,9 +182,9 @@ class LocalCache:
             "mediaType": "application/vnd.oci.image.index.v1+json",
             "manifests": [*others, entry],
         }
-        with _Placing(f"{self.path}/oci-layout") as out:
+        with _placing(f"{self.path}/oci-layout") as out:
             out.write(b'{"imageLayoutVersion":"1.0.0"}')
-        with _Placing(f"{self.path}/index.json") as out:
+        with _placing(f"{self.path}/index.json") as out:
             out.write(codec.dumps(index))
 
     def _reset(self, keep: set[str]) -> None:
@@ -246,27 +247,6 @@ class LocalCache:
         return size < 0 or found == size
 
 
-class _Placing:
-    """A file that appears whole or not at all."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}"
-
-    def __enter__(self) -> BinaryIO:
-        try:
-            self.file: BinaryIO = open(self.temporary, "xb")
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            self.file = open(self.temporary, "xb")
-        return self.file
-
-    def __exit__(self, kind: object, *_rest: object) -> None:
-        if kind is None:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        self.file.close()
-        if kind is None:
-            os.replace(self.temporary, self.path)
-        else:
-            os.unlink(self.temporary)
+def _placing(path: str) -> WholeFile:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    return WholeFile(path, sync=True)

@@ -77,6 +77,8 @@ def save(worker: LocalWorker, vertex: Vertex, spec: ProcessSpec, record: Record,
     import base64
     import json
 
+    from ..whole import write_whole
+
     parent = f"{worker.p.root}/failed"
     os.makedirs(parent, mode=0o700, exist_ok=True)
     ident = os.urandom(4).hex()
@@ -94,9 +96,7 @@ def save(worker: LocalWorker, vertex: Vertex, spec: ProcessSpec, record: Record,
         "secrets": [m.target for m in spec.mounts if m.secret],
     }  # fmt: skip
     os.rename(active_path, home)
-    with open(f"{home}/step.json.new", "w", encoding="utf-8", errors="surrogateescape") as file:
-        json.dump(step, file)
-    os.rename(f"{home}/step.json.new", f"{home}/step.json")
+    write_whole(f"{home}/step.json", json.dumps(step).encode())
     _forget_old(worker, parent)
     return ident
 

@@ -131,12 +131,11 @@ def _remembered(worker: LocalWorker, op: SourceOp) -> _Known | None:
 def _remember(worker: LocalWorker, op: SourceOp, known: _Known) -> None:
     import os
 
+    from ..whole import write_whole
+
     path = _memory(worker, op)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as f:
-        f.write(f"{known.key}\n{known.etag}\n")
-    os.replace(temporary, path)
+    write_whole(path, f"{known.key}\n{known.etag}\n".encode())
 
 
 def _download(worker: LocalWorker, op: SourceOp) -> Download:
