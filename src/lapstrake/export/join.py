@@ -7,8 +7,6 @@ from ..oci import codec
 from ..oci.descriptor import (
     DOCKER_CONFIG,
     OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
     Descriptor,
     compression_of,
     layer_media_type,
@@ -175,10 +173,3 @@ def _with_referrers(result: BuiltResult, images: Sequence[BuiltImage]) -> BuiltR
         replace(d, platform=None, annotations=(), artifact_type=ARTIFACT_TYPE) for d, _ in manifests
     )
     return replace(result, documents=tuple(sorted(docs.items())), referrers=found)
-
-
-def without_attestations(result: BuiltResult) -> BuiltResult:
-    """The same images as a plain result, for outputs that can't hold statements."""
-    images = tuple(replace(i, attestations=()) for i in result.images)
-    oci = result.descriptor.media_type in (OCI_INDEX, OCI_MANIFEST)
-    return assemble_result(images, oci=oci, created=result.created)

@@ -253,16 +253,6 @@ def push(
         item.finish()
 
 
-def check_access(names: Sequence[str], client: Callable[[str, bool], Any], insecure: bool = False) -> None:
-    """Fail now, not after an hour of building, when pushing is not allowed."""
-    for target in targets_of(names):
-        ref = reference(f"{target.registry}/{target.repository}")
-        try:
-            client(target.registry, insecure).check_push(ref)
-        except BuildError as e:
-            raise _push_error(ref.name, e) from e
-
-
 class RegistryExporter:
     """``type=registry`` and ``push=true``."""
 

@@ -141,15 +141,6 @@ def _zstandard() -> Any:
     return zstandard
 
 
-def gzip_engine_name() -> str:
-    """What makes our default gzip: part of a layer's record, since its bytes depend on it."""
-    try:
-        import isal.isal_zlib  # noqa: F401 - only whether it is there
-    except ImportError:
-        return "zlib"
-    return "isal"
-
-
 def pack(
     entries: Iterable[Entry],
     writer: Sink,

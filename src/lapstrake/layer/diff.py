@@ -117,12 +117,6 @@ def _entry(
     return None if node.kind == SOCKET else Entry(path, node)
 
 
-def is_empty(dirpath: str) -> bool:
-    """Whether a layer directory changes nothing."""
-    with os.scandir(dirpath) as entries:
-        return next(entries, None) is None
-
-
 def size(dirpath: str) -> int:
     """Bytes of the regular files in a layer directory, hard links once."""
     return sum(

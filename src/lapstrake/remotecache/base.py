@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from ..oci.descriptor import Descriptor
 from ..values import Value
 
 TYPE_CHECKING = False
@@ -71,6 +71,3 @@ def manifest_of(
     if form.image_manifest:
         return make_manifest(config, layers, oci=form.oci)
     return make_index([*layers, config], oci=form.oci)
-
-
-MANIFEST_TYPES = (OCI_MANIFEST, OCI_INDEX)

@@ -12,14 +12,6 @@ if TYPE_CHECKING:
 MAX_ITEMS = 100_000
 
 
-def _unified(items: list[Any], what: str = "elements") -> Any:
-    """A list of one type; raises FunctionError."""
-    found = unify([type_of(v) for v in items])
-    if found is None:
-        raise FunctionError(f"all {what} must have the same type")
-    return ListOf(convert(v, found) for v in items)
-
-
 @define("length", "value:any")
 def length(value: Any) -> int:
     if not isinstance(value, (tuple, dict)):

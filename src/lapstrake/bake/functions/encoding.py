@@ -12,8 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_JSON_DEPTH = 64
-
 
 def to_json(value: Any) -> str:
     """As Go prints it: no spaces, keys sorted, ``<``, ``>`` and ``&`` escaped."""

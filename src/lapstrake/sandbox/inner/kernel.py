@@ -15,7 +15,6 @@ libc = ctypes.PyDLL(None, use_errno=True)
 _syscall = libc.syscall
 _syscall.restype = ctypes.c_long
 
-CLONE_NEWTIME = 0x80
 CLONE_NEWNS = 0x20000
 CLONE_NEWCGROUP = 0x2000000
 CLONE_NEWUTS = 0x4000000
@@ -63,7 +62,6 @@ PR_SET_PDEATHSIG, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_SECCOMP, PR_SET_NO_NE
     47,
 )
 PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER = 8, 36
-PR_SET_DUMPABLE = 4
 
 
 KernelError = OSError  # raised as its fitting subclass; the message says which call failed on what
