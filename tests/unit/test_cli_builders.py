@@ -102,7 +102,7 @@ def test_names_stay_in_their_directory(cli, name):
         (["rm", "default"], 2),
         (["rm", "nope"], 1),
         (["inspect", "--type=builder", "nope"], 1),
-        (["ls", "--format", "xml"], 2),
+        (["ls", "--format", "{{"], 2),
         (["inspect", "nope"], 1),
         (["rmi", "nope"], 1),
     ],

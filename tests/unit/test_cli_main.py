@@ -118,7 +118,10 @@ def test_every_command_has_help():
     [
         (["--foo"], "ERROR: unknown flag: --foo\nhint: see 'lapstrake --help'\n"),
         (["biuld"], "ERROR: unknown command: biuld\nhint: did you mean build? see 'lapstrake --help'\n"),
-        (["build"], 'ERROR: please specify build context (e.g. "." for the current directory)\n'),
+        (
+            ["build"],
+            "ERROR: please specify build context (e.g. \".\" for the current directory)\nhint: 'lapstrake build' requires 1 argument; see 'lapstrake build --help'\n",
+        ),
         (["build", "--nope", "."], "ERROR: unknown flag: --nope\nhint: see 'lapstrake build --help'\n"),
         (["--root"], "ERROR: flag needs an argument: --root\nhint: see 'lapstrake --help'\n"),
     ],

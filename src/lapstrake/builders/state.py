@@ -77,7 +77,7 @@ class BuilderStore:
         wanted = name or self.current()
         found = self.find(wanted)
         if found is None:
-            raise BuildError(f'no builder "{wanted}" found', hint="`lapstrake ls` lists them")
+            raise UsageError(f'no builder "{wanted}" found', hint="`lapstrake ls` lists them", exit_code=1)
         return found
 
     def all(self) -> list[Builder]:

@@ -147,7 +147,10 @@ def _inputs(args: Parsed, stdin: BinaryIO | None) -> tuple[str, str | None, byte
                 f"'{args.command.path}' requires 1 argument",
                 hint=f"{len(words)} were given: {' '.join(words)}; flags with a value take it after '=' or a space",
             )
-        raise UsageError('please specify build context (e.g. "." for the current directory)')
+        raise UsageError(
+            'please specify build context (e.g. "." for the current directory)',
+            hint=f"'{args.command.path}' requires 1 argument; see '{args.command.path} --help'",
+        )
     context, dockerfile = words[0], args.text("file") or None
     if context == "-":
         if dockerfile == "-":

@@ -13,6 +13,7 @@ from ..builders.state import (
     BuilderStore,
     Node,
     add_node,
+    check_name,
     drop_node,
     next_node_name,
 )
@@ -69,7 +70,7 @@ def command_create(words: Sequence[str], given: Globals) -> int:
         return _leave(args, store, name)
     if args.flag("append") and not name:
         name = settings.builder or store.current()
-    name = name or _new_name(store)
+    name = check_name(name) if name else _new_name(store)
     builder = _builder_to_change(args, store, name)
     node = _node(args, builder)
     builder = add_node(builder, node)
@@ -181,70 +182,68 @@ def _status(node: Node) -> str:
 
 
 def _platforms(node: Node) -> list[str]:
-    """The platforms asked for (marked as buildx does), then what this host runs by itself."""
-    from ..oci.platform import compatible, host_platform
+    """The platforms asked for (marked as buildx does), then what this host runs, with emulators."""
+    from ..sandbox.emulation import platforms as runnable
 
-    own = (
-        [str(p) for p in compatible(host_platform()) if p.arch == host_platform().arch]
-        if node.endpoint in ("", DEFAULT)
-        else []
-    )
+    own = runnable() if not is_remote(node.endpoint) else ()
     return [f"{p}*" for p in node.platforms] + [p for p in own if p not in node.platforms]
+
+
+_COLUMNS = (
+    ("Name", "NAME/NODE"), ("DriverEndpoint", "DRIVER/ENDPOINT"), ("Status", "STATUS"), ("Buildkit", "VERSION"), ("Platforms", "PLATFORMS"),
+)  # fmt: skip
 
 
 def command_ls(words: Sequence[str], given: Globals) -> int:
     """``ls``."""
     flags = (
-        Flag("format", help='"table" or "json"', default="table", metavar="FORMAT"),
+        Flag("format", help='"table", "json" or a Go template', default="table", metavar="FORMAT"),
         Flag("no-trunc", "bool", "Show all platforms"),
         _TIMEOUT,
     )
     spec = Command(f"{given.program} ls", "[OPTIONS]", "List the builders.", (*flags, *global_flags()), 0, 0)
     args, settings, store = _open(words, given, spec)
-    from .images import one_of
-
-    form = one_of(args.text("format"), ("table", "json"))
+    form = args.text("format")
     current = settings.builder or store.current()
+    from .template import render_rows
+
     if form == "json":
-        import json
-
-        for b in store.all():
-            nodes = [
-                {"Name": n.name, "Endpoint": n.endpoint, "Status": _status(n), "Platforms": _platforms(n)}
-                for n in b.nodes
-            ]
-            sys.stdout.write(
-                json.dumps(
-                    {
-                        "Name": b.name,
-                        "Driver": b.driver,
-                        "Current": b.name == current,
-                        "Dynamic": b.dynamic,
-                        "Nodes": nodes,
-                    }
-                )
-                + "\n"
-            )
+        documents = [_document(b, current) for b in store.all()]
+        sys.stdout.write(render_rows("json", documents, _COLUMNS))
         return 0
-    from .calls import table
-
-    rows = [("NAME/NODE", "DRIVER/ENDPOINT", "STATUS", "VERSION", "PLATFORMS")]
-    for b in store.all():
-        rows.append((b.name + ("*" if b.name == current else ""), b.driver, "", "", ""))
-        for n in b.nodes:
-            shown = _platforms(n)
-            extra = "" if args.flag("no-trunc") or len(shown) <= 4 else f", (+{len(shown) - 4} more)"
-            rows.append(
-                (
-                    f" \\_ {n.name}",
-                    f" \\_ {n.endpoint}",
-                    _status(n),
-                    _version(),
-                    ", ".join(shown if not extra else shown[:4]) + extra,
-                )
-            )
-    sys.stdout.write(table(list(rows)))
+    table = form == "table" or form.startswith("table ")
+    rows = [r for b in store.all() for r in _rows(b, current, table=table, everything=args.flag("no-trunc"))]
+    sys.stdout.write(render_rows(form, rows, _COLUMNS))
     return 0
+
+
+def _document(b: Builder, current: str) -> dict[str, object]:
+    """A builder as ``--format json`` shows it."""
+    nodes = [
+        {"Name": n.name, "Endpoint": n.endpoint, "Status": _status(n), "Version": _version(), "Platforms": _platforms(n)}
+        for n in b.nodes
+    ]  # fmt: skip
+    return {
+        "Name": b.name, "Driver": b.driver, "Current": b.name == current, "Dynamic": b.dynamic, "Nodes": nodes,
+    }  # fmt: skip
+
+
+def _rows(b: Builder, current: str, *, table: bool, everything: bool) -> list[dict[str, object]]:
+    """A row for a builder and one for each of its nodes; templates see names without the tree's marks."""
+    mark, branch = ("*", " \\_ ") if table else ("", "")
+    own = b.name + (mark if b.name == current else "")
+    rest = {"Status": "", "Buildkit": "", "Version": "", "Platforms": "", "Error": "", "LastActivity": ""}
+    rows: list[dict[str, object]] = [
+        {**rest, "Name": own, "DriverEndpoint": b.driver, "Current": b.name == current}
+    ]
+    for n in b.nodes:
+        shown = _platforms(n)
+        more = f", (+{len(shown) - 4} more)" if not everything and table and len(shown) > 4 else ""
+        rows.append({
+            **rest, "Name": branch + n.name, "DriverEndpoint": branch + n.endpoint, "Status": _status(n), "Buildkit": _version(),
+            "Version": _version(), "Platforms": ", ".join(shown[:4] if more else shown) + more, "Current": False,
+        })  # fmt: skip
+    return rows
 
 
 def _version() -> str:

@@ -31,6 +31,12 @@ def show_call(request: BuildRequest, settings: Settings, out: TextIO) -> int:
     else:
         out.write(answer.text if answer.text.endswith("\n") else answer.text + "\n")
     out.flush()
+    if request.metadata_file:
+        import json
+
+        from .build import write_atomic
+
+        write_atomic(request.metadata_file, json.dumps({"result.json": answer.document}, indent=2).encode())
     return 0 if request.call.ignore_status else answer.status
 
 

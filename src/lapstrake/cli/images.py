@@ -128,7 +128,8 @@ def command_inspect(words: Sequence[str], given: Globals) -> int:
     store = BuilderStore(settings.builders_dir)
     name = args.args[0] if args.args else ""
     kind = args.text("type")
-    if kind != "image" and (not name or kind == "builder" or store.find(name) is not None):
+    plugin = given.program != "lapstrake" and not kind  # buildx knows builders only
+    if kind != "image" and (not name or plugin or kind == "builder" or store.find(name) is not None):
         from .builders import show_builder
 
         return show_builder(store, name or settings.builder, settings, bootstrap=args.flag("bootstrap"))

@@ -38,6 +38,7 @@ def finish_config(plan: Plan, diff_ids: list[str], times: list[float], epoch: in
     ]
     pending = list(times)
     current = pending[0] if pending else float(epoch or 0)
+    based = "" if pending or epoch is not None else _last_time(config.get("history", []))
     for entry in config.get("history", []):
         if not any(entry is o for o in own):
             history.append(entry)
@@ -45,7 +46,7 @@ def finish_config(plan: Plan, diff_ids: list[str], times: list[float], epoch: in
         if not entry.get("empty_layer") and pending:
             current = pending.pop(0)
         stamp = min(current, epoch) if epoch is not None else current
-        history.append({"created": rfc3339(stamp), **entry})
+        history.append({"created": based or rfc3339(stamp), **entry})
     config["history"] = history
     created = (
         rfc3339(epoch)
@@ -55,6 +56,11 @@ def finish_config(plan: Plan, diff_ids: list[str], times: list[float], epoch: in
     if created:
         config["created"] = created
     return config
+
+
+def _last_time(history: Sequence[dict[str, Any]]) -> str:
+    """When the base was made: an image with nothing but metadata added is as old as its base."""
+    return next((str(h["created"]) for h in reversed(history) if h.get("created")), "")
 
 
 def merged_history(history: Sequence[dict[str, Any]], sizes: Sequence[int]) -> list[dict[str, Any]]:

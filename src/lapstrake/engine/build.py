@@ -73,7 +73,12 @@ class Build:
         self, engine: Engine, request: BuildRequest, emit: EventSink, cancel: CancelToken, name: str = ""
     ) -> None:
         self.engine = engine
-        self.request = with_policy(request, engine.settings)
+        request = with_policy(request, engine.settings)
+        if "BUILDX_GIT_LABELS" in engine.settings.environ:
+            from .gitlabels import with_git_labels
+
+            request = with_git_labels(request, engine.settings.environ)
+        self.request = request
         self.emit = emit
         self.cancel = cancel
         self.id = ""  # in the history, when it is recorded

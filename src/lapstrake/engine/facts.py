@@ -168,7 +168,16 @@ def git_facts(context: str, environ: Mapping[str, str]) -> tuple[tuple[str, str]
     if environ.get("BUILDX_GIT_CHECK_DIRTY", "").lower() in ("1", "t", "true"):
         revision += "-dirty" if _git(context, environ, "status", "--porcelain", "--", ".") else ""
     source = _git(context, environ, "config", "--get", "remote.origin.url")
+    scheme, sep, rest = source.partition("://")
+    if sep and scheme in ("http", "https"):  # no credentials in an image
+        host, slash, path = rest.partition("/")
+        source = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
     return (*((("source", source),) if source else ()), ("revision", revision))
+
+
+def git_top(context: str, environ: Mapping[str, str]) -> str:
+    """The working tree's directory."""
+    return _git(context, environ, "rev-parse", "--show-toplevel")
 
 
 def _git(context: str, environ: Mapping[str, str], *words: str) -> str:

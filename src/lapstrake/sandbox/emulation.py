@@ -83,6 +83,47 @@ def ensure(arch: str) -> str | None:
     return emulator
 
 
+# x86-64 psABI levels by the flags of /proc/cpuinfo
+_LEVELS = (
+    ("v2", ("cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3")),
+    ("v3", ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave")),
+    ("v4", ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")),
+)
+
+
+def platforms() -> tuple[str, ...]:
+    """The platforms whose binaries run here, native ones first, then those with an emulator."""
+    host = host_arch()
+    out = ["linux/arm/v7", "linux/arm/v6"] if host == "arm" else [f"linux/{host}"]
+    if host == "amd64":
+        out += [f"linux/amd64/{level}" for level in _cpu_levels()]
+    out += [f"linux/{arch}" for arch in _ALSO_RUNS.get(host, ())]
+    for arch in sorted(_ELF):
+        if is_native(arch):
+            continue
+        try:
+            ensure(arch)
+        except SandboxError:
+            continue
+        out += ["linux/arm/v7", "linux/arm/v6"] if arch == "arm" else [f"linux/{arch}"]
+    return tuple(out)
+
+
+def _cpu_levels() -> list[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
+            text = f.read(1 << 16)
+    except OSError:
+        return []
+    line = next((x for x in text.splitlines() if x.startswith("flags")), "")
+    flags, out = set(line.partition(":")[2].split()), []
+    for level, needed in _LEVELS:
+        if not flags.issuperset(needed):
+            break
+        out.append(level)
+    return out
+
+
 def registration(arch: str) -> tuple[str, bytes] | None:
     """(emulator, line for ``register`` with ``@INTERPRETER@``) if the run must register one itself."""
     emulator = ensure(arch)
