@@ -101,7 +101,12 @@ def _forget_copied_up(upper: str, path: str, lowers: tuple[str, ...]) -> None:
         os.close(fd)
     if opaque:
         return
+    top = path.partition("/")[0]
     for lower in lowers:
+        try:
+            os.lstat(f"{lower}/{top}")  # most layers have nothing there: one call for each, in each step
+        except OSError:
+            continue
         below = _open(lower, path)
         if below < 0:
             try:
