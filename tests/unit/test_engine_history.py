@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,9 @@ from lapstrake.engine.history import History, Limits, collect, limits
 from lapstrake.engine.recorder import Recorder, new_id
 from lapstrake.engine.steplog import StepLog, read_log, tail
 from lapstrake.errors import BuildError, ExecError, UsageError
-from lapstrake.events import LogChunk, Progress, VertexCached, VertexDone, VertexFailed, VertexStarted
+from lapstrake.events import LogChunk, Progress, VertexCached, VertexDone, VertexFailed, VertexStarted, Warned
+from lapstrake.graph.ops import SourceOp
+from lapstrake.graph.vertex import Vertex
 from lapstrake.plan.request import AttestSpec, BuildRequest, CacheSpec, OutputSpec, SecretSpec, SshSpec
 from lapstrake.values import replace
 
@@ -28,6 +31,15 @@ def settings(tmp_path):
 
 class FakeBuild:
     plans = ()
+
+
+class OneStep:
+    """A build whose plan is a single step."""
+
+    def __init__(self, name, *warnings):
+        self.step = Vertex(SourceOp("image", name), (), name)
+        self.plans = (SimpleNamespace(target=self.step, platform=None),)
+        self.warnings = list(warnings)
 
 
 RESULT = BuildResult("sha256:1", "sha256:2", {"image.name": "app"}, ("app",), ran=1, cached=1)
@@ -49,6 +61,22 @@ def record(settings, request=None, *, error=None, chunks=((1, b"out\n"), (2, b"e
         r.failed(error)
         result = None
     return r, seen, result
+
+
+def test_each_of_several_builds_has_its_own_warnings(settings):
+    lint_a, lint_b, general = (
+        Warned("lint-a", "a: bad"),
+        Warned("lint-b", "b: bad"),
+        Warned("", "disk is full"),
+    )
+    a, b = OneStep("a", lint_a), OneStep("b", lint_b)
+    step_b = Warned(b.step.digest, "b: slow")
+    r = Recorder(settings, [("a", BuildRequest(".")), ("b", BuildRequest("."))], lambda _event: None)
+    for warned in (lint_a, lint_b, general, step_b):
+        r.emit(warned)
+    r.failed(BuildError("no"), [a, b])
+    told = [[w["short"] for w in History(settings.root).find(i)["warnings"]] for i in r.ids]
+    assert told == [["a: bad", "disk is full"], ["b: bad", "disk is full", "b: slow"]]
 
 
 def test_a_finished_build(settings):

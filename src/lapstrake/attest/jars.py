@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import zipfile
     from collections.abc import Iterator
     from typing import BinaryIO
 
@@ -31,21 +32,21 @@ def packages(stream: BinaryIO, name: str, depth: int = 2) -> Iterator[tuple[str,
         return
 
 
-def _nested(jar: object, member: object, depth: int) -> Iterator[tuple[str, str]]:
+def _nested(jar: zipfile.ZipFile, member: zipfile.ZipInfo, depth: int) -> Iterator[tuple[str, str]]:
     import io
 
-    with jar.open(member) as inner:  # type: ignore[attr-defined]
+    with jar.open(member) as inner:
         data = inner.read(MAX_NESTED + 1)
     if len(data) <= MAX_NESTED:
-        yield from packages(io.BytesIO(data), member.filename, depth)  # type: ignore[attr-defined]
+        yield from packages(io.BytesIO(data), member.filename, depth)
 
 
 def _is_properties(name: str) -> bool:
     return name.startswith("META-INF/maven/") and name.endswith("/pom.properties")
 
 
-def _text(jar: object, member: object) -> str:
-    with jar.open(member) as f:  # type: ignore[attr-defined]
+def _text(jar: zipfile.ZipFile, member: zipfile.ZipInfo | str) -> str:
+    with jar.open(member) as f:
         text: str = f.read(MAX_TEXT).decode("utf-8", "replace")
     return text
 
@@ -60,7 +61,7 @@ def _maven(text: str) -> tuple[str, str] | None:
     return (f"{group}/{artifact}" if group else artifact, version) if artifact and version else None
 
 
-def _manifest(jar: object, name: str) -> list[tuple[str, str]]:
+def _manifest(jar: zipfile.ZipFile, name: str) -> list[tuple[str, str]]:
     try:
         text = _text(jar, "META-INF/MANIFEST.MF")
     except KeyError:

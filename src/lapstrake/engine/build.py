@@ -40,7 +40,7 @@ class BuildResult(Value):
 
     digest: str
     config_digest: str
-    metadata: dict  # type: ignore[type-arg]
+    metadata: dict[str, Any]
     names: tuple[str, ...] = ()
     warnings: tuple[Warned, ...] = ()
     skipped: tuple[str, ...] = ()

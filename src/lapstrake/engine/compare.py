@@ -25,8 +25,8 @@ class Picture(Value):
 
     platform: Platform
     descriptor: Descriptor
-    manifest: dict  # type: ignore[type-arg]
-    config: dict  # type: ignore[type-arg]
+    manifest: dict[str, Any]
+    config: dict[str, Any]
     layers: tuple[Descriptor, ...]
 
     @property

@@ -32,8 +32,8 @@ class Inputs(Value):
 
     dockerfile: bytes
     dockerfile_name: str
-    contexts: dict  # type: ignore[type-arg]
-    named: dict  # type: ignore[type-arg]
+    contexts: dict[str, Tree]
+    named: dict[str, tuple[str, str]]
     origin: Origin = None
     ignore: IgnoreRules | None = None
 

@@ -39,7 +39,7 @@ class Exported(Value):
     """What the exporters gave.  ``result`` None: only files, or nothing, was asked for."""
 
     result: BuiltResult | None
-    metadata: dict  # type: ignore[type-arg]
+    metadata: dict[str, Any]
 
 
 class Output(Value):

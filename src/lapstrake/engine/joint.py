@@ -16,6 +16,7 @@ from ..values import Value, replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from ..config import Settings
     from ..events import EventSink
@@ -303,7 +304,7 @@ class _Run:
             packer.join()
 
 
-def _lock(engine: Engine, cancel: CancelToken) -> Callable[[str], object]:
+def _lock(engine: Engine, cancel: CancelToken) -> Callable[[str], AbstractContextManager[object]]:
     """Single flight across processes: the second build of a key waits and takes the result."""
     return lambda key: engine.layers.locks.hold(key, cancel)
 

@@ -187,7 +187,11 @@ class Recorder:
 
     def _record(self, asked: Asked, head: dict[str, Any], build: Build | None) -> None:
         own = _own_vertices(build) if len(self.asked) > 1 else None
-        head |= {"completed": time(), "steps": self._steps(asked, own), "warnings": self._warnings(own)}
+        head |= {
+            "completed": time(),
+            "steps": self._steps(asked, own),
+            "warnings": self._warnings(build, own),
+        }
         del head["pid"]
         try:
             os.makedirs(self.directory, 0o700, exist_ok=True)
@@ -221,9 +225,11 @@ class Recorder:
                 steps[digest]["log"] = {"file": where, "size": log.size, "complete": log.complete}
         return list(steps.values())
 
-    def _warnings(self, own: set[str] | None) -> list[dict[str, Any]]:
+    def _warnings(self, build: Build | None, own: set[str] | None) -> list[dict[str, Any]]:
         out = []
         for w in dict.fromkeys(e for e in self._events if isinstance(e, Warned)):
+            if own is not None and w.digest and w.digest not in own and w not in _said(build):
+                continue  # of another build of the same run
             found: dict[str, Any] = {"vertex": w.digest, "short": w.short}
             if w.detail:
                 found |= {"detail": w.detail, "url": w.url}
@@ -292,6 +298,10 @@ def _own_vertices(build: Build | None) -> set[str] | None:
     from ..graph.vertex import walk
 
     return {v.digest for v in walk([p.target for p in build.plans if p.target is not None])}
+
+
+def _said(build: Build | None) -> Sequence[Warned]:
+    return build.warnings if build is not None else ()
 
 
 def _is_own(event: Event, own: set[str], name: str) -> bool:

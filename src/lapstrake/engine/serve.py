@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..export.options import FormOptions
     from ..plan.lower import Plan
     from ..solver.solve import Solver
+    from ..tree import Tree
     from .contexts import Inputs
     from .engine import Engine
 
@@ -71,7 +72,7 @@ class NodeBuild(Build):
         from ..source.listing import ListingTree
         from .contexts import Inputs
 
-        trees = {}
+        trees: dict[str, Tree] = {}
         for name, digest in self.sent["contexts"].items():
             tree = ListingTree(_read(self.engine, digest), self.engine.content)
             missing = [d for d in tree.digests if not self.engine.content.has(d)]

@@ -16,7 +16,7 @@ class BaseImage(Value):
     """What the planner must know of a base: pinned reference and its parsed config."""
 
     ref: str  # full reference with digest
-    config: dict  # type: ignore[type-arg]
+    config: dict[str, Any]
     layers: int = 0
 
 
@@ -41,7 +41,7 @@ class ImageState:
         return state
 
     @classmethod
-    def of_base(cls, base: dict, platform: Platform) -> ImageState:  # type: ignore[type-arg]
+    def of_base(cls, base: dict[str, Any], platform: Platform) -> ImageState:
         """A copy of a base image's config, ``created`` dropped."""
         cfg = {k: v for k, v in base.items() if k != "created"}
         cfg["config"] = {k: _copy(v) for k, v in (base.get("config") or {}).items() if k != "OnBuild"}
@@ -75,7 +75,7 @@ class ImageState:
         return ImageState(cfg)
 
     @property
-    def c(self) -> dict:  # type: ignore[type-arg]
+    def c(self) -> dict[str, Any]:
         """The ``config`` member."""
         return self.config["config"]  # type: ignore[no-any-return]
 
@@ -110,7 +110,7 @@ class ImageState:
 
     def history(self, created_by: str, *, layer: bool = False) -> None:
         """Append one history entry."""
-        entry: dict = {"created_by": created_by, "comment": "buildkit.dockerfile.v0"}  # type: ignore[type-arg]
+        entry: dict[str, Any] = {"created_by": created_by, "comment": "buildkit.dockerfile.v0"}
         if not layer:
             entry["empty_layer"] = True
         self.config["history"].append(entry)

@@ -19,6 +19,7 @@ from .stages import base_stage, did_you_mean, find_target, reachable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from .request import BuildRequest, Pairs
 
@@ -41,7 +42,7 @@ class Plan(Value):
     skipped: tuple[str, ...]
     warnings: tuple[object, ...] = ()
     layer_vertices: tuple[Vertex, ...] = ()  # one per layer-producing history entry, in order
-    base_configs: tuple[tuple[int, dict], ...] = ()  # type: ignore[type-arg]  # stage index, its base's config
+    base_configs: tuple[tuple[int, dict[str, Any]], ...] = ()  # stage index, its base's config
 
 
 class PlanInput(Value):
@@ -100,7 +101,7 @@ class Planner:
         self.build_args = dict(inp.request.build_args)
         self.globals = self._global_args()
         self.warnings: list[object] = []
-        self.base_configs: dict[int, dict] = {}  # type: ignore[type-arg]
+        self.base_configs: dict[int, dict[str, Any]] = {}
 
     def _platform_args(self) -> dict[str, str]:
         host, target = host_platform(), self.inp.platform

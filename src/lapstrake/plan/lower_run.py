@@ -12,6 +12,7 @@ from .stages import did_you_mean, stage_ref
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ..dockerfile.runflags import MountFlag
     from .lower import Planner, StageState
@@ -199,7 +200,7 @@ class Lowering:
     def do_healthcheck(self, item: ins.Healthcheck, prefix: str) -> None:
         from ..dockerfile.numbers import format_duration
 
-        check: dict = {"Test": list(item.test)}  # type: ignore[type-arg]
+        check: dict[str, Any] = {"Test": list(item.test)}
         shown = [f"Test:[{' '.join(item.test)}]"]
         for key, value in (
             ("Interval", item.interval),

@@ -26,6 +26,7 @@ from .ports import LostLayer, Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from ..events import EventSink
     from .cancel import CancelToken
@@ -48,7 +49,7 @@ class Solver:
         *,
         clock: Callable[[], float],
         jobs: int = 0,
-        lock: Callable[[str], object] | None = None,
+        lock: Callable[[str], AbstractContextManager[object]] | None = None,
     ) -> None:
         self.worker = worker
         self.cache = cache
@@ -83,7 +84,7 @@ class Solver:
         order = walk(targets)
         for v in order:
             if isinstance(v.op, SourceOp):
-                self._source_record(v)
+                self._source_record(v, v.op)
                 continue
             key = self.made.definition(v)
             if key is None:
@@ -105,11 +106,10 @@ class Solver:
                 stack.extend(v.inputs)
         return [v for v in order if v.digest in needed]
 
-    def _source_record(self, v: Vertex) -> None:
-        op = v.op
-        if op.scheme in ("scratch", "local"):  # type: ignore[union-attr]
+    def _source_record(self, v: Vertex, op: SourceOp) -> None:
+        if op.scheme in ("scratch", "local"):
             identity = (
-                local_identity(op.identifier) if op.scheme == "local" else digest("scratch", op.identifier)  # type: ignore[union-attr]
+                local_identity(op.identifier) if op.scheme == "local" else digest("scratch", op.identifier)
             )
             self.records[v.digest] = Record(identity, (), True)
             return
@@ -214,7 +214,7 @@ class Solver:
             self._one_locked(v)
             return
         key = self.made.definition(v)
-        with self.lock(v.digest if key is None else key):  # type: ignore[attr-defined]
+        with self.lock(v.digest if key is None else key):
             self._one_locked(v)
 
     def _one_locked(self, v: Vertex) -> None:

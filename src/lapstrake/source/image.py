@@ -25,7 +25,7 @@ class ResolvedImage(Value):
     ``layers``: layer ids, lowest first."""
 
     ref: str
-    config: dict  # type: ignore[type-arg]
+    config: dict[str, Any]
     layers: tuple[str, ...]
     digest: str
     from_network: bool = False
