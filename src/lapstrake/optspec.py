@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .dockerfile.numbers import parse_bool
+from .dockerfile.numbers import parse_bool, parse_size
+from .dockerfile.runflags import split_csv
 from .errors import UsageError
 from .plan.request import AnnotationSpec, AttestSpec, CacheSpec, CallSpec, OutputSpec, SecretSpec, SshSpec
 
@@ -22,52 +23,16 @@ OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly
 CACHE_TYPES = ("inline", "registry", "local", "gha", "s3", "azblob")
 CALLS = ("build", "check", "lint", "outline", "targets", "subrequests.describe")
 _LEVELS = ("manifest", "index", "manifest-descriptor", "index-descriptor")
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 RESOURCES = ("memory", "memory-swap", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems")
 
 
 def fields(text: str) -> list[str]:
-    """One CSV record (RFC 4180) as its fields."""
-    out: list[str] = []
-    i, n = 0, len(text)
-    while True:
-        if i < n and text[i] == '"':
-            value, i = "", i + 1
-            while True:
-                j = text.find('"', i)
-                if j < 0:
-                    raise UsageError(
-                        f'parse error on line 1, column {n + 1}: extraneous or missing " in quoted-field',
-                        hint=f"in {text}",
-                    )
-                value += text[i:j]
-                if text[j + 1 : j + 2] == '"':
-                    value, i = value + '"', j + 2
-                    continue
-                i = j + 1
-                break
-            if i < n and text[i] != ",":
-                raise UsageError(
-                    f'parse error on line 1, column {i + 1}: extraneous or missing " in quoted-field',
-                    hint=f"in {text}",
-                )
-        else:
-            j = text.find(",", i)
-            j = n if j < 0 else j
-            value = text[i:j]
-            if '"' in value:
-                raise UsageError(
-                    f'parse error on line 1, column {i + value.index(chr(34)) + 1}: bare " in non-quoted-field',
-                    hint=f'quote the whole field: "key=value", in {text}',
-                )
-            i = j
-        out.append(value)
-        if i >= n:
-            return out
-        i += 1
-        if i == n:
-            out.append("")
-            return out
+    """One CSV record (RFC 4180) as its fields; of an empty text a single empty one."""
+    try:
+        return split_csv(text) or [""]
+    except ValueError as e:
+        raise UsageError(str(e), hint=f"in {text}") from None
 
 
 def key_values(text: str) -> list[tuple[str, str]]:
@@ -81,21 +46,32 @@ def key_values(text: str) -> list[tuple[str, str]]:
     return out
 
 
+def duration(text: str) -> float:
+    """``90s``, ``24h``, ``1h30m``, ``7d`` in seconds; a plain number is seconds, nothing is 0.  Raises UsageError."""
+    total, i = 0.0, 0
+    text = text.strip()
+    while i < len(text):
+        start = i
+        while i < len(text) and (text[i].isdigit() or text[i] == "."):
+            i += 1
+        number, unit_at = text[start:i], i
+        while i < len(text) and text[i].isalpha():
+            i += 1
+        unit = text[unit_at:i] or "s"
+        try:
+            total += float(number) * _SECONDS[unit]
+        except (ValueError, KeyError):
+            raise UsageError(f'invalid duration "{text}"', hint="for example 90s, 1h30m or 7d") from None
+    return total
+
+
 def seconds(raw: str, flag: str) -> float:
-    """A duration such as 90, 90s, 10m or 1h30m in seconds; 0 for nothing."""
+    """A flag's duration, more than nothing when it is given at all."""
     if not raw:
         return 0.0
-    units = {"s": 1, "m": 60, "h": 3600}
-    total, number = 0.0, ""
     try:
-        for letter in raw:
-            if letter in units:
-                total += float(number) * units[letter]
-                number = ""
-            else:
-                number += letter
-        total += float(number) if number else 0.0
-    except ValueError:
+        total = duration(raw)
+    except UsageError:
         total = -1.0
     if not 0 < total < 1e9:
         raise UsageError(f"invalid duration for {flag}: {raw}", hint="for example 90s, 10m or 1h30m")
@@ -104,16 +80,11 @@ def seconds(raw: str, flag: str) -> float:
 
 def size(text: str, flag: str = "") -> int:
     """``64m``, ``1.5GB``, ``512MiB`` or plain bytes."""
-    low = text.strip().lower()
-    digits = low.rstrip("abcdefghijklmnopqrstuvwxyz ")
-    unit = low[len(digits) :].strip()
-    short = unit.removesuffix("b").removesuffix("i") if unit != "b" else ""
     try:
-        factor = _UNITS[short]
-        value = int(digits) * factor if digits.isdigit() else int(float(digits) * factor)
-    except (KeyError, ValueError, OverflowError):
+        value = parse_size(text)
+    except ValueError:
         value = -1
-    if value < 0 or value >= 1 << 63:
+    if not 0 <= value < 1 << 63:
         where = f' for "{flag}" flag' if flag else ""
         raise UsageError(
             f"invalid argument \"{text}\"{where}: invalid size: '{text}'",

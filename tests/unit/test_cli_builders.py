@@ -9,8 +9,9 @@ import stat
 import pytest
 
 from lapstrake.cli.main import main
-from lapstrake.cli.space import ago, duration
+from lapstrake.cli.space import ago
 from lapstrake.errors import UsageError
+from lapstrake.optspec import duration
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ def test_mount_default_access() -> None:
         ("type=secret,src=a,id=b", "both source and id can't be set"),
         ("type=ssh,src=a", "ssh does not support source"),
         ("from=$X", "'from' doesn't support variable expansion, define alias stage instead"),
-        ('a"b=c', 'failed to parse csv mounts: parse error on line 1, column 2: bare " in non-quoted field'),
+        ('a"b=c', 'failed to parse csv mounts: parse error on line 1, column 2: bare " in non-quoted-field'),
         (
             '"a',
             'failed to parse csv mounts: parse error on line 1, column 3: extraneous or missing " in quoted-field',

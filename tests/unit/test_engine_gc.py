@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from lapstrake.engine.gc import Policy, Sizes, Stores, choose, collect, target_size
-from lapstrake.engine.gcfilter import any_of, duration, parse, parse_all
+from lapstrake.engine.gcfilter import any_of, parse, parse_all
 from lapstrake.engine.gcpolicy import disk_size, max_size, policies
 from lapstrake.engine.usage import BLOB, Part, Usage
 from lapstrake.errors import UsageError
+from lapstrake.optspec import duration
 from lapstrake.store.lease import Lease
 
 GB = 10**9

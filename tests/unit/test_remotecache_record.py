@@ -15,6 +15,7 @@ from lapstrake.graph.ops import CopyOp, ExecOp, SourceOp
 from lapstrake.graph.vertex import Vertex
 from lapstrake.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from lapstrake.oci.platform import Platform
+from lapstrake.optspec import duration
 from lapstrake.plan.request import CacheSpec
 from lapstrake.remotecache.inline import KEY, inline_config, read_inline
 from lapstrake.remotecache.options import check, form_of
@@ -30,7 +31,7 @@ from lapstrake.remotecache.record import (
     to_json,
     unseal,
 )
-from lapstrake.remotecache.s3 import duration, place_of
+from lapstrake.remotecache.s3 import place_of
 
 K = "a" * 64
 LAYER = RemoteLayer("sha256:" + "1" * 64, "sha256:" + "2" * 64, 10, OCI_LAYER_GZIP)

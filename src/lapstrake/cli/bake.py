@@ -154,7 +154,7 @@ def _overrides(args: Parsed) -> list[str]:
 
 
 def _attest(kind: str, text: str) -> str:
-    from .flags import parse_bool
+    from ..dockerfile.numbers import parse_bool
 
     try:
         return f"type={kind},disabled={'false' if parse_bool(text) else 'true'}"

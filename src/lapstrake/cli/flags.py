@@ -13,9 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
-
 
 class Flag(Value):
     """One flag.  ``kind``: bool, string, int or list.  ``implied``: its value when none is written
@@ -86,15 +83,6 @@ class HelpWanted(Exception):
     def __init__(self, command: Command) -> None:
         super().__init__(command.path)
         self.command = command
-
-
-def parse_bool(text: str) -> bool:
-    """As Go's ``strconv.ParseBool``; ValueError otherwise."""
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
 
 
 def parse(command: Command, argv: Sequence[str]) -> Parsed:
@@ -180,6 +168,8 @@ def _set(out: Parsed, table: dict[str, Flag], f: Flag, value: str, shown: str) -
     f = table[f.alias_of] if f.alias_of else f
     try:
         if f.kind == "bool":
+            from ..dockerfile.numbers import parse_bool
+
             out.values[f.name] = parse_bool(value)
         elif f.kind == "int":
             out.values[f.name] = int(value)

@@ -227,7 +227,7 @@ def _time_filter(key: str, sign: str, value: str, raw: str, now: float) -> Calla
 
 
 def _moment(value: str, raw: str, now: float, *, relative: bool) -> float:
-    from .space import duration
+    from ..optspec import duration
 
     if relative and "-" in value:
         from datetime import UTC, datetime

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from ..engine.gcfilter import duration, parse_all
+from ..engine.gcfilter import parse_all
+from ..optspec import duration
 from .flags import Command, Flag, parse
 from .main import global_flags
 

@@ -68,7 +68,7 @@ def split_csv(text: str) -> list[str]:
             field = text[i:end]
             if '"' in field:
                 raise ValueError(
-                    f'parse error on line 1, column {i + field.index(chr(34)) + 1}: bare " in non-quoted field'
+                    f'parse error on line 1, column {i + field.index(chr(34)) + 1}: bare " in non-quoted-field'
                 )
             i = end
         out.append(field)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UsageError
+from ..optspec import duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,26 +28,6 @@ _TEXTS: dict[str, Callable[[Usage], tuple[str, ...]]] = {
     "type": lambda r: (r.type,),
 }
 _TRUE, _FALSE = ("", "1", "t", "true"), ("0", "f", "false")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def duration(text: str) -> float:
-    """``90s``, ``24h``, ``1h30m``, ``7d`` in seconds; a plain number is seconds."""
-    total, i = 0.0, 0
-    text = text.strip()
-    while i < len(text):
-        start = i
-        while i < len(text) and (text[i].isdigit() or text[i] == "."):
-            i += 1
-        number, unit_at = text[start:i], i
-        while i < len(text) and text[i].isalpha():
-            i += 1
-        unit = text[unit_at:i] or "s"
-        try:
-            total += float(number) * _SECONDS[unit]
-        except (ValueError, KeyError):
-            raise UsageError(f'invalid duration "{text}"', hint="for example 24h or 7d") from None
-    return total
 
 
 def split(raw: str) -> tuple[str, str, str]:

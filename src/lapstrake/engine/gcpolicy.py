@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 
 from ..errors import UsageError
-from .gcfilter import any_of, duration
+from ..optspec import duration
+from .gcfilter import any_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -46,18 +46,14 @@ def limits(settings: Settings) -> Limits:
 def _seconds(value: object, path: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "d": 86400.0}
-    total, digits = 0.0, ""
-    for char in str(value):
-        if char.isdigit() or char == ".":
-            digits += char
-        elif char in units and digits:
-            total, digits = total + float(digits) * units[char], ""
-        else:
-            raise UsageError(
-                f'configuration {path}: history.maxAge "{value}" is no duration', hint='as "48h"'
-            )
-    return total + (float(digits) if digits else 0.0)
+    from ..optspec import duration
+
+    try:
+        return duration(str(value))
+    except UsageError:
+        raise UsageError(
+            f'configuration {path}: history.maxAge "{value}" is no duration', hint='as "48h"'
+        ) from None
 
 
 # -- keeping it bounded ----------------------------------------------------------------------

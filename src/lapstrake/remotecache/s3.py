@@ -6,6 +6,7 @@ Requests are signed and retried by botocore (extra ``s3``), imported when the fi
 from __future__ import annotations
 
 from ..errors import CacheError, UsageError
+from ..optspec import duration
 from ..values import Value
 from .record import MAX_RECORD, decode, encode, seal, summary, unseal
 
@@ -45,23 +46,6 @@ class S3Place(Value):
 
     def __repr__(self) -> str:
         return f"S3Place(bucket={self.bucket!r}, names={self.names!r})"  # the rest holds credentials
-
-
-def duration(text: str) -> float:
-    """``24h``, ``90m``, ``1h30m`` in seconds."""
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
-    total, number = 0.0, ""
-    for char in text:
-        if char in units and number:
-            total, number = total + float(number) * units[char], ""
-        elif char.isdigit() or (char == "." and "." not in number):
-            number += char
-        else:
-            number = "?"
-            break
-    if number or not text:
-        raise UsageError(f"invalid duration {text}", hint="for example 24h or 1h30m")
-    return total
 
 
 def place_of(spec: CacheSpec, environ: Mapping[str, str]) -> S3Place:

@@ -15,8 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _QUERIES = (
     "ref",
     "tag",
@@ -155,9 +153,12 @@ def _agree(what: str, a: str, b: str) -> str:
 
 
 def _bool(key: str, value: str) -> bool:
-    if value in _TRUE or value in _FALSE:
-        return value in _TRUE
-    raise BuildError(f'invalid {key} value: "{value}"')
+    from ..dockerfile.numbers import parse_bool
+
+    try:
+        return parse_bool(value)
+    except ValueError:
+        raise BuildError(f'invalid {key} value: "{value}"') from None
 
 
 def _subdir(path: str) -> str:
