@@ -46,7 +46,6 @@ OTHERS = {
     "history trace": "addr compare",
     "history export": "output all finalize",
     "history import": "file",
-    "debug": "invoke on",
 }
 
 

@@ -34,7 +34,7 @@ def command(words: Sequence[str], given: Globals) -> int:
     """Run ``build``."""
     args = parse(build_command(given.program), words)
     if args.given.intersection(BUILDAH):
-        from .buildahflags import adapt
+        from .buildahflags import adapt, edits
 
         adapt(args)
     settings = given.settings(args)
@@ -43,6 +43,8 @@ def command(words: Sequence[str], given: Globals) -> int:
 
         settings = replace(settings, access=access_of(args, registries_of_build(args)))
     request = to_request(args, settings.environ, progress=settings.progress)
+    if args.given.intersection(BUILDAH):
+        request = replace(request, edits=edits(args, settings.environ), ignore_file=args.text("ignorefile"))
     settings = with_summary(args, settings)
     if os.path.exists(f"{args.text('file') or os.path.join(request.context, 'Dockerfile')}.rego"):
         from .buildpolicy import unheeded

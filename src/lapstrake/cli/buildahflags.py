@@ -11,6 +11,9 @@ from ..plan.request import IMAGE_OUTPUTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..plan.request import ImageEdits
     from .flags import Parsed
 
 _TRANSPORTS = {
@@ -39,6 +42,23 @@ def adapt(args: Parsed) -> None:
             "--skip-unused-stages=false: stages nobody needs are never run",
             hint="name the stage with --target to build it",
         )
+
+
+def edits(args: Parsed, env: Mapping[str, str]) -> ImageEdits | None:
+    """``--from``, ``--env``, ``--unsetenv``, ``--unsetlabel`` and ``--inherit-labels``."""
+    if not args.given.intersection(("from", "env", "unsetenv", "unsetlabel", "inherit-labels")):
+        return None
+    from ..optspec import build_arg
+    from ..plan.request import ImageEdits
+
+    pairs = [p for raw in args.many("env") if (p := build_arg(raw, env)) is not None]
+    return ImageEdits(
+        base=args.text("from"),
+        env=tuple(dict(pairs).items()),
+        unset_env=tuple(args.many("unsetenv")),
+        unset_labels=tuple(args.many("unsetlabel")),
+        inherit_labels=args.flag("inherit-labels"),
+    )
 
 
 def _platform(args: Parsed) -> None:

@@ -180,6 +180,10 @@ _BUILDAH = (
     *(Flag(name, hidden=True) for name in (
         "arch", "os", "variant", "os-version", "format", "compression-format", "compression-level", "iidfile-raw", "manifest",
     )),
+    *(Flag(name, "list", hidden=True) for name in ("env", "unsetenv", "unsetlabel")),
+    Flag("from", hidden=True),
+    Flag("ignorefile", hidden=True),
+    Flag("inherit-labels", "bool", hidden=True, default=True),
     Flag("force-compression", "bool", hidden=True),
     Flag("disable-compression", "bool", hidden=True),
     Flag("omit-timestamp", "bool", hidden=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from ..errors import UsageError
 from .flags import Command, Flag, parse
 from .main import global_flags
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 def command(words: Sequence[str], given: Globals) -> int:
     """Run ``debug``: the exit code is the command's."""
+    if any(w == "build" for w in words[:6]):
+        return _around_build(list(words), given)
     words, argv = _split(list(words))
     about = (
         "Open a shell (or run a command) in the state of a step that failed: its files, mounts, user, variables and\n"
@@ -42,6 +45,28 @@ def command(words: Sequence[str], given: Globals) -> int:
     failure = find(settings.root, args.args[0] if args.args else "")
     _say(failure.name, failure.secrets)
     return enter(settings, failure, argv, retry=args.flag("retry"))
+
+
+def _around_build(words: list[str], given: Globals) -> int:
+    """buildx's ``debug [--on error] build ...``: a shell in the step that fails."""
+    at = words.index("build")
+    flags = (Flag("on", default="error", metavar="WHEN"), Flag("invoke"), *global_flags())
+    args = parse(Command(f"{given.program} debug", "[OPTIONS] build ...", "", flags, 0, 0), words[:at])
+    if args.text("on") != "error":
+        raise UsageError(
+            f"debug --on={args.text('on')} is not supported: a shell is opened in a step that fails",
+            hint="look at a result that worked with 'lapstrake run -it IMAGE'",
+        )
+    if args.text("invoke"):
+        raise UsageError(
+            "debug --invoke is not supported: the step's own shell is opened",
+            hint="build with --on-fail=save, then 'lapstrake debug -- COMMAND'",
+        )
+    given.settings(args)
+    from .build import command as build
+
+    given.store = given.building = True
+    return build(["--on-fail=shell", *words[at + 1 :]], given)
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

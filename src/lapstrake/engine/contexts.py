@@ -55,7 +55,7 @@ def open_inputs(engine: Engine, request: BuildRequest) -> Inputs:
     trees: dict[str, Tree] = {}
     # A git or HTTP context is taken as it is: ignore files count for local directories only (§13).
     local = root is not None and os.path.isdir(context)
-    rules, rules_name = ignore_rules(root, where) if local else (None, "")
+    rules, rules_name = ignore_rules(root, where, request.ignore_file) if local else (None, "")
     trees["context"] = _local_tree(engine, root, rules, rules_name)
     named: dict[str, tuple[str, str]] = {}
     for key, value in request.named_contexts:
@@ -254,10 +254,16 @@ def _dockerfile_hint(base: str) -> str | None:
     return f"there is {near[0]}: pass -f {near[0]}" if near else "pass -f FILE to name the Dockerfile"
 
 
-def ignore_rules(root: str | None, dockerfile: str) -> tuple[IgnoreRules | None, str]:
-    """The rules for a local directory and the name of their file."""
+def ignore_rules(root: str | None, dockerfile: str, named: str = "") -> tuple[IgnoreRules | None, str]:
+    """The rules for a local directory and the name of their file.  ``named``: that file and no other."""
     candidates = [dockerfile + ".dockerignore"] if dockerfile else []
-    if root is not None:
+    if named:
+        candidates = [named]
+        if not os.path.isfile(named):
+            raise UsageError(
+                f"failed to read {named}: no such file", hint="--ignorefile names the ignore file"
+            )
+    elif root is not None:
         candidates.append(os.path.join(root, ".dockerignore"))
     for path in candidates:
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .request import BuildRequest, Pairs
+    from .request import BuildRequest, ImageEdits, Pairs
 
 BaseKey = tuple[str, Platform]
 
@@ -179,6 +179,8 @@ class Planner:
         frm = stage.base
         env = {k: v for k, v in self.globals.items() if v is not None}
         image = self.expand(frm.image, env, frm.span)
+        if self.request.edits and self.request.edits.base and stage is self.df.stages[0]:
+            image = self.request.edits.base
         if not image:
             raise DockerfileError(f"base name ({frm.image}) should not be blank", span=frm.span)
         platform = self.from_platform(frm, env)
@@ -210,7 +212,8 @@ class Planner:
         if base is None:
             return None
         self.base_configs[stage.index] = base.config
-        state = StageState(stage, platform, ImageState.of_base(base.config, platform), None)
+        config = base.config if self.request.edits is None else _unlabelled(base.config, self.request.edits)
+        state = StageState(stage, platform, ImageState.of_base(config, platform), None)
         state.replaced = own is not None
         state.base_layers = base.layers
         triggers = [] if own else list((base.config.get("config") or {}).get("OnBuild") or [])
@@ -342,6 +345,22 @@ def context_keys(contexts: dict[str, tuple[str, str]]) -> dict[str, tuple[str, s
     return out
 
 
+def _edit(image: ImageState, edits: ImageEdits) -> None:
+    """Change the finished image's variables."""
+    for name, value in edits.env:
+        image.set_env(name, value)
+    if edits.unset_env:
+        image.c["Env"] = [e for e in image.c.get("Env") or [] if e.partition("=")[0] not in edits.unset_env]
+
+
+def _unlabelled(config: dict[str, Any], edits: ImageEdits) -> dict[str, Any]:
+    """A base's config without the labels that are not wanted."""
+    own = config.get("config") or {}
+    labels = own.get("Labels") or {}
+    kept = {k: v for k, v in labels.items() if edits.inherit_labels and k not in edits.unset_labels}
+    return {**config, "config": {**own, "Labels": kept}}
+
+
 def lower(inp: PlanInput) -> Plan | NeedsBases:
     """One platform's plan, or the bases it needs first."""
     planner = Planner(inp)
@@ -358,6 +377,8 @@ def lower(inp: PlanInput) -> Plan | NeedsBases:
         return NeedsBases(tuple(planner.missing))
     if state is None:
         raise DockerfileError(f"circular dependency detected on stage: {target.name}", span=target.base.span)
+    if inp.request.edits is not None:
+        _edit(state.image, inp.request.edits)
     for name, value in inp.request.labels:
         state.image.c.setdefault("Labels", {})[name] = value
     state.image.config.pop("_onbuild", None)

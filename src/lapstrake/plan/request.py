@@ -90,6 +90,19 @@ class PolicyRule(Value):
     new_attrs: Pairs = ()
 
 
+class ImageEdits(Value):
+    """What the command line changes of an image besides labels (buildah's flags).
+
+    ``base``: an image instead of the first FROM's.  ``unset_labels`` and ``inherit_labels`` concern the
+    labels of the base alone; ``env`` and ``unset_env`` the finished image's variables."""
+
+    base: str = ""
+    env: Pairs = ()
+    unset_env: tuple[str, ...] = ()
+    unset_labels: tuple[str, ...] = ()
+    inherit_labels: bool = True
+
+
 class NodeSpec(Value):
     """A machine that builds for us.  ``endpoint`` "" is this one; ``platforms`` empty: what it runs natively.
 
@@ -170,4 +183,6 @@ class BuildRequest(Value):
     policy: tuple[
         PolicyRule, ...
     ] = ()  # which sources may be used; empty: EXPERIMENTAL_BUILDKIT_SOURCE_POLICY
+    edits: ImageEdits | None = None
+    ignore_file: str = ""  # instead of the context's .dockerignore
     warnings: tuple[str, ...] = ()  # what the command line has to say (ignored flags)
