@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 __version__ = "0.1.0"
-__all__ = ["BuildError", "BuildRequest", "BuildResult", "OutputSpec", "__version__", "build"]
+__all__ = ["BuildError", "BuildRequest", "BuildResult", "OutputSpec", "__version__", "bake", "build"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .api import BuildRequest, BuildResult, OutputSpec, build
+    from .api import BuildRequest, BuildResult, OutputSpec, bake, build
     from .errors import BuildError
 
 

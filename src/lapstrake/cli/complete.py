@@ -44,9 +44,10 @@ _VALUES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _BELOW = {
     "imagetools": ("create", "inspect"),
-    "history": ("ls", "inspect", "logs", "rm", "trace", "export", "import"),
+    "history": ("ls", "inspect", "logs", "open", "rm", "trace", "export", "import"),
     "cache": ("ls", "export", "import", "rm"),
     "registry": ("explain",),
+    "context": ("ls", "why"),
 }
 _LISTS = ("platform",)  # comma separated
 _IMAGES = ("run", "rmi", "tag", "push")

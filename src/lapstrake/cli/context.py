@@ -83,7 +83,7 @@ def _json(rows: Iterable[Item]) -> None:
 def _why(words: Sequence[str], given: Globals) -> int:
     flags = (
         _FILE,
-        Flag("context", help="The context (default: the current directory)", default=".", metavar="PATH"),
+        Flag("context", help="The context", default=".", metavar="PATH"),
         _JSON,
     )
     about = "Say whether a build sees a path, and which rule decides. Exit code 1: it does not."
