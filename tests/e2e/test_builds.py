@@ -153,6 +153,12 @@ def test_network_modes(lap, context, mode):
     assert seen == ["lo"] if mode == "none" else "lo" in seen
 
 
+def test_the_network_of_steps_can_be_configured(lap, context):
+    directory = context({"Dockerfile": "FROM busybox\nRUN ls /sys/class/net | tr '\\n' ' ' > /net\n"})
+    lap("build", "-o", f"type=local,dest={directory}/out", directory, env={"LAPSTRAKE_NETWORK": "none"})
+    assert (directory / "out" / "net").read_text().split() == ["lo"]
+
+
 def test_named_contexts(lap, context, tmp_path):
     extra = context({"f": "from extra"}, "extra")
     directory = context({"Dockerfile": "FROM scratch\nCOPY --from=extra f /f\n"})

@@ -42,6 +42,8 @@ def command(words: Sequence[str], given: Globals) -> int:
         from .registry import access_of, registries_of_build
 
         settings = replace(settings, access=access_of(args, registries_of_build(args)))
+    if settings.network and not args.has("network"):
+        args.values["network"] = settings.network
     request = to_request(args, settings.environ, progress=settings.progress)
     if args.given.intersection(BUILDAH):
         request = replace(request, edits=edits(args, settings.environ), ignore_file=args.text("ignorefile"))
