@@ -22,7 +22,7 @@ from lapstrake.cli.registryflags import access_flags
 PAGE = PROJECT / "docs" / "cli.md"
 
 GROUPS = {
-    "Building": ("build", "bake", "context", "debug", "why"),
+    "Building": ("build", "bake", "context", "debug", "why", "policy"),
     "Images": (
         "run", "images", "inspect", "tag", "rmi", "save", "diff", "validate",
     ),
@@ -189,6 +189,10 @@ def _head(f: Flag) -> str:
 
 def main(words: list[str]) -> int:
     """Write the page, or say whether it is as it should be."""
+    told = {name for names in GROUPS.values() for name in names}
+    if told != set(COMMANDS):
+        print(f"give {', '.join(told ^ set(COMMANDS))} a place in GROUPS", file=sys.stderr)
+        return 1
     text = page()
     if words == ["--check"]:
         if PAGE.read_text() == text:

@@ -53,6 +53,13 @@ def script(page: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def test_the_command_reference_is_up_to_date():
+    """scripts/clidocs.py writes it."""
+    words = [sys.executable, str(PROJECT / "scripts" / "clidocs.py"), "--check"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_pages_are_found():
     names = {page.name for page in pages()}
     assert {"getting-started.md", "multi-stage.md", "README.md"} <= names
