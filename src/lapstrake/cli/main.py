@@ -136,6 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return _broken_pipe()
+    except MemoryError as e:
+        e.__traceback__ = e.__context__ = None  # the frames hold what filled the memory
+        return _out_of_memory()
     except BaseException as e:
         from .present import present
 
@@ -149,6 +152,15 @@ def _broken_pipe() -> int:
     # the reader of our output left; whatever is buffered must not fail at exit
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 141
+
+
+def _out_of_memory() -> int:
+    import os
+
+    os.write(
+        2, b"ERROR: out of memory\nhint: what is built may be larger than this machine or its limits allow\n"
+    )
+    return 1
 
 
 def _dispatch(words: list[str], given: Globals) -> int:

@@ -10,6 +10,7 @@ from .source import check_lines, decode, read_directives
 from .statements import STATEMENTS, Words, forbid_trigger
 from .suggest import hint
 
+MAX_INSTRUCTIONS = 50_000  # of a generated file; each becomes a step, and takes a kilobyte
 _MAX_ERRORS = 50
 
 
@@ -36,7 +37,7 @@ def parse(text: bytes, filename: str) -> Dockerfile:
                     f"dockerfile parse error on line {line.first}: {e.message}", span=span, hint=e.hint
                 )
             )
-            if len(errors) >= _MAX_ERRORS:
+            if len(errors) >= _MAX_ERRORS or builder.count > MAX_INSTRUCTIONS:
                 break
     whole = Span(filename, 1, max(len(lines), 1), source)
     if not errors and not builder.any:
@@ -63,12 +64,16 @@ class _Builder:
 
     def __init__(self) -> None:
         self.any = False
+        self.count = 0
         self.global_args: list[Arg] = []
         self.stages: list[tuple[From, list[Instruction]]] = []
         self.lost = False  # a FROM was wrong: don't complain about what follows it
 
     def add(self, instruction: Instruction) -> None:
         self.any = True
+        self.count += 1
+        if self.count > MAX_INSTRUCTIONS:
+            raise DockerfileError(f"there are more than {MAX_INSTRUCTIONS} instructions")
         if isinstance(instruction, From):
             self.lost = False
             self.stages.append((instruction, []))

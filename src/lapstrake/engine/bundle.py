@@ -11,7 +11,8 @@ import json
 import os
 import tarfile
 
-from ..errors import BuildError
+from ..errors import BuildError, StoreError
+from ..tree import FILE
 from .history import is_plain
 
 TYPE_CHECKING = False
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, BinaryIO
 
+    from ..layer.tar import EntryReader, TarHeader
     from .history import History
 
 HEAD = "lapstrake-history.json"
 SCHEMA = 1
-MAX_RECORD = 64 << 20
+MAX_HEAD = 1 << 20
+MAX_RECORD = 16 << 20
+MAX_HELD = 64 << 20  # bytes of all records together, which are held until the whole bundle was read
 MAX_TOTAL = 8 << 30
 MAX_BUILDS = 10_000
 
@@ -61,18 +65,24 @@ def _add_file(tar: tarfile.TarFile, name: str, path: str) -> None:
 
 def load(history: History, source: BinaryIO, name: str) -> list[str]:
     """Read a bundle into the history; the ids that are new.  Raises BuildError when it is none."""
+    from ..layer.compress import decompressor
+    from ..layer.tar import read
+
     loader = _Loader(history, name)
     try:
-        with tarfile.open(fileobj=source, mode="r|*") as tar:
-            for member in tar:
-                loader.take(tar, member)
-    except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as e:
+        for header, content in read(decompressor(source)):
+            loader.take(header, content)
+    except (StoreError, OSError, ValueError, RecursionError) as e:
         loader.drop()
         raise BuildError(f"{name} is no bundle of builds: {e}") from None
     except BuildError:
         loader.drop()
         raise
     return loader.finish()
+
+
+def _whole(source: EntryReader) -> bytes:
+    return b"".join(iter(source.read, b""))
 
 
 class _Loader:
@@ -84,32 +94,36 @@ class _Loader:
         self.known = {r["id"] for r in history.records()}
         self.headed = False
         self.missing: set[str] = set()
-        self.total = 0
+        self.total = self.held = 0
 
-    def take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def take(self, member: TarHeader, source: EntryReader) -> None:
         """One member of the bundle; what does not belong into one is an error."""
-        parts = member.name.split("/")
+        parts = member.raw_name.split("/")
         self.total += member.size
-        if not member.isreg() or not all(map(is_plain, parts)) or self.total > MAX_TOTAL:
-            raise BuildError(f"{self.name} is no bundle of builds: unexpected member {member.name!r}")
-        source = tar.extractfile(member)
-        if source is None:
-            return
-        if parts == [HEAD]:
-            head = json.loads(source.read(MAX_RECORD))
+        if member.kind != FILE or not all(map(is_plain, parts)) or self.total > MAX_TOTAL:
+            raise BuildError(f"{self.name} is no bundle of builds: unexpected member {member.raw_name!r}")
+        if parts == [HEAD] and member.size <= MAX_HEAD:
+            head = json.loads(_whole(source))
             if not isinstance(head, dict) or head.get("schema") != SCHEMA:
                 raise BuildError(f"{self.name} was written by another version of lapstrake")
             self.headed = True
             self.missing = {i for i in head.get("builds", ()) if isinstance(i, str)}
         elif not self.headed or len(self.records) > MAX_BUILDS:
             raise BuildError(f"{self.name} is no bundle of builds")
-        elif len(parts) == 2 and parts[1] == "record.json" and member.size <= MAX_RECORD:
-            self._record(parts[0], json.loads(source.read()))
+        elif len(parts) == 2 and parts[1] == "record.json" and self._room(member.size):
+            self._record(parts[0], json.loads(_whole(source)))
         elif len(parts) == 3 and parts[1] == "logs" and parts[2].endswith((".log", ".idx")):
             if parts[0] in self.records:
                 self._log(parts[0], parts[2], source)
         else:
-            raise BuildError(f"{self.name} is no bundle of builds: unexpected member {member.name!r}")
+            raise BuildError(f"{self.name} is no bundle of builds: unexpected member {member.raw_name!r}")
+
+    def _room(self, size: int) -> bool:
+        """Whether one more record of ``size`` bytes may be held in memory."""
+        self.held += size
+        if self.held > MAX_HELD:
+            raise BuildError(f"{self.name} holds records of more than {MAX_HELD >> 20} MiB")
+        return size <= MAX_RECORD
 
     def _record(self, ident: str, record: Any) -> None:
         from .history import valid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     Origin = tuple[str, tuple[tuple[str, str], ...]] | None
 
-MAX_DOCKERFILE = 64 << 20
+MAX_DOCKERFILE = 16 << 20
+MAX_IGNORE_FILE = 16 << 20
+MAX_IMPORTED = 10_000  # blobs of one image of a layout
 
 
 class Inputs(Value):
@@ -61,6 +64,14 @@ def open_inputs(engine: Engine, request: BuildRequest) -> Inputs:
     for key, value in request.named_contexts:
         named[key] = _named(engine, request, (key, value), trees)
     return Inputs(text, name, trees, named, origin, rules)
+
+
+def bounded(stream: BinaryIO, limit: int, what: str) -> bytes:
+    """All of a stream; more than ``limit`` bytes are an error, never silently cut off."""
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise BuildError(f"{what} is larger than {limit >> 20} MiB")
+    return data
 
 
 def _is_remote(context: str) -> bool:
@@ -132,7 +143,7 @@ def _remote_context(engine: Engine, request: BuildRequest) -> tuple[str | None, 
             head = f.read(1024)
             f.seek(0)
             if not archive.sniff(head):
-                return None, f.read(MAX_DOCKERFILE), origin
+                return None, bounded(f, MAX_DOCKERFILE, "the Dockerfile"), origin
             archive.extract(f, active.upper)
         return active.upper, None, origin
     from ..source import git
@@ -179,7 +190,7 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
     if given == "-":
         import sys
 
-        return sys.stdin.buffer.read(MAX_DOCKERFILE), "Dockerfile", ""
+        return bounded(sys.stdin.buffer, MAX_DOCKERFILE, "the Dockerfile"), "Dockerfile", ""
     if given and given.startswith(("http://", "https://")):
         import tempfile
 
@@ -194,15 +205,15 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
             tempfile.TemporaryDirectory() as tmp,
             open(http.download(given, tmp, checksum=checksum).path, "rb") as f,
         ):
-            return f.read(MAX_DOCKERFILE), "Dockerfile", ""
+            return bounded(f, MAX_DOCKERFILE, "the Dockerfile"), "Dockerfile", ""
     base = root or os.getcwd()
     if root is not None and not os.path.isdir(request.context) and not (given and os.path.isabs(given)):
         return *_fetched_dockerfile(root, given or "Dockerfile"), ""
     path = find_dockerfile(base, given or "")
     name = given or os.path.basename(path)
     try:
-        with open(path, "rb") as f:
-            return f.read(MAX_DOCKERFILE), os.path.basename(name), path
+        with open(path, "rb") if given else _regular(path) as f:
+            return bounded(f, MAX_DOCKERFILE, "the Dockerfile"), os.path.basename(name), path
     except FileNotFoundError:
         hint = _dockerfile_hint(base)
         raise DockerfileError(
@@ -212,6 +223,17 @@ def _read_dockerfile(request: BuildRequest, root: str | None) -> tuple[bytes, st
         raise DockerfileError(
             f"failed to read dockerfile: open {os.path.basename(path)}: {(exc.strerror or '').lower()}"
         ) from exc
+
+
+def _regular(path: str) -> BinaryIO:
+    """A file that was found, not named: a FIFO in its place would be waited for, for ever."""
+    import stat
+
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "Not a regular file", path)
+    return open(fd, "rb")
 
 
 def find_dockerfile(base: str, given: str) -> str:
@@ -235,7 +257,7 @@ def _fetched_dockerfile(root: str, name: str) -> tuple[bytes, str]:
             node = tree.lstat(path)
             if node is not None and node.kind == "file":
                 with tree.open(path) as f:
-                    return f.read(MAX_DOCKERFILE), given
+                    return bounded(f, MAX_DOCKERFILE, "the Dockerfile"), given
     raise DockerfileError(
         f"failed to read dockerfile: open {os.path.basename(name)}: no such file or directory",
         hint=_dockerfile_hint(root),
@@ -267,10 +289,13 @@ def ignore_rules(root: str | None, dockerfile: str, named: str = "") -> tuple[Ig
         candidates.append(os.path.join(root, ".dockerignore"))
     for path in candidates:
         try:
-            with open(path, "rb") as f:
-                text = f.read(16 << 20)
-        except OSError:
+            with _regular(path) as f:
+                text = bounded(f, MAX_IGNORE_FILE, os.path.basename(path))
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as exc:  # going on without would put into the image what it keeps out
+            name = os.path.basename(path)
+            raise BuildError(f"failed to read {name}: {(exc.strerror or '').lower()}") from exc
         from ..dockerfile.ignore import IgnoreRules
 
         try:
@@ -349,49 +374,67 @@ def _layout_image(engine: Engine, spec: str) -> str:
     from ..export import layout
 
     entries = layout.read_index(path)
-    found = [
-        e
-        for e in entries
-        if (e.get("annotations") or {}).get("org.opencontainers.image.ref.name") == (tag or "latest")
-    ]
+    found = [e for e in entries if _ref_name(e) == (tag or "latest")]
     if digest:
         found = [e for e in entries if e.get("digest") == digest]
     elif not found and len(entries) == 1 and not tag:
         found = entries
     if not found:
         raise BuildError(f"oci-layout {path}: no image {digest or tag or 'latest'}")
-    blobs = os.path.join(path, "blobs", "sha256")
-    _import_blobs(engine, blobs, found[0]["digest"], set())
+    from ..oci.manifest import parse_descriptor
+
+    top = parse_descriptor(found[0])
+    _import_blobs(engine, os.path.join(path, "blobs"), top.digest)
     full = f"layout.lapstrake.invalid/{sha256(os.path.abspath(path).encode()).hexdigest()[:32]}:{tag or 'latest'}"
-    top = {"mediaType": found[0]["mediaType"], "digest": found[0]["digest"], "size": found[0]["size"]}
-    engine.index.put("ref", full, json.dumps(top).encode())
+    known = {"mediaType": top.media_type, "digest": top.digest, "size": top.size}
+    engine.index.put("ref", full, json.dumps(known).encode())
     return full
 
 
-def _import_blobs(engine: Engine, blobs: str, digest: str, seen: set[str]) -> None:
+def _ref_name(entry: dict[str, object]) -> object:
+    notes = entry.get("annotations")
+    return notes.get("org.opencontainers.image.ref.name") if isinstance(notes, dict) else None
+
+
+def _import_blobs(engine: Engine, blobs: str, top: str) -> None:
+    """Bring in what is reached from ``top`` and there; what is missing shows when it is needed."""
     import json
 
-    if digest in seen or len(seen) > 10000:
-        return
-    seen.add(digest)
-    path = os.path.join(blobs, digest.rpartition(":")[2])
-    if "/" in digest or not os.path.isfile(path):
-        return
-    if not engine.content.has(digest):
-        with open(path, "rb") as f, engine.content.writer(digest) as out:
-            while chunk := f.read(1 << 20):
-                out.write(chunk)
-    if os.path.getsize(path) > 4 << 20:
-        return
-    try:
-        doc = json.loads(engine.content.read(digest))
-    except ValueError:
-        return
-    if isinstance(doc, dict):
-        for child in [
-            *(doc.get("manifests") or []),
-            *(doc.get("layers") or []),
-            *([doc["config"]] if isinstance(doc.get("config"), dict) else []),
-        ]:
-            if isinstance(child, dict) and isinstance(child.get("digest"), str):
-                _import_blobs(engine, blobs, child["digest"], seen)
+    from ..oci.codec import MAX_DOCUMENT
+    from ..oci.digest import is_digest
+
+    todo, seen = [top], {top}
+    while todo:
+        digest = todo.pop()
+        path = os.path.join(blobs, digest.replace(":", "/"))
+        if not os.path.isfile(path):
+            continue
+        if not engine.content.has(digest):
+            with open(path, "rb") as f, engine.content.writer(digest) as out:
+                while chunk := f.read(1 << 20):
+                    out.write(chunk)
+        if engine.content.size(digest) > MAX_DOCUMENT:
+            continue
+        try:
+            doc = json.loads(engine.content.read(digest))
+        except (ValueError, RecursionError):
+            continue
+        for child in _children(doc):
+            if is_digest(child) and child not in seen:
+                if len(seen) >= MAX_IMPORTED:
+                    raise BuildError(
+                        f"oci-layout {blobs}: more than {MAX_IMPORTED} blobs belong to one image"
+                    )
+                seen.add(child)
+                todo.append(child)
+
+
+def _children(doc: object) -> list[str]:
+    """The digests an index or a manifest speaks of, whatever else it is."""
+    if not isinstance(doc, dict):
+        return []
+    below = [doc.get("config")]
+    for name in ("manifests", "layers"):
+        listed = doc.get(name)
+        below += listed if isinstance(listed, list) else []
+    return [d["digest"] for d in below if isinstance(d, dict) and isinstance(d.get("digest"), str)]

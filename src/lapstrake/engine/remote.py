@@ -13,7 +13,7 @@ from ..errors import BuildError, CacheError, Cancelled
 from ..events import Warned
 from ..graph.ops import ExecOp, SourceOp
 from ..solver.ports import Record
-from ..source.image import borrowed_layer_id, pulled_layer_id
+from ..source.image import borrowed_layer_id, claimed_layer_id, pulled_layer_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,9 +151,10 @@ class RemoteCache:
         return record
 
     def _layer(self, source: Source, x: RemoteLayer, pulls: list[tuple[str, bytes]]) -> str:
-        pulled = pulled_layer_id(x.diff_id)
-        if self.index.get("pull", pulled) is not None:
-            return pulled
+        for pulled in (pulled_layer_id(x.diff_id), claimed_layer_id(x.diff_id, x.digest)):
+            raw = self.index.get("pull", pulled)
+            if raw is not None and json.loads(raw)["digest"] == x.digest:
+                return pulled
         if x.base:
             raise CacheError(f"a base image of a cached step is not known here (layer {x.diff_id})")
         layer = borrowed_layer_id(x.diff_id, x.digest)

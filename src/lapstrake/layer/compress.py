@@ -352,6 +352,11 @@ class _Decompressed:
             try:
                 out: bytes = engine.decompress(self._input, BLOCK_SIZE)
             except self._errors as e:
+                if "memory" in str(e).lower():  # a window of gigabytes, in a file of a few bytes
+                    raise StoreError(
+                        f"the {self._name} stream needs too much memory: {e}",
+                        hint="compress it with a window of at most 128 MiB, or COPY it as it is",
+                    ) from e
                 raise StoreError(f"the {self._name} stream is damaged: {e}") from e
             self._input = getattr(engine, "unconsumed_tail", b"")
             if out:

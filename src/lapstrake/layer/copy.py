@@ -153,12 +153,17 @@ class _Plan:
 
     def make_dirs(self, path: str) -> None:
         """``path`` as a directory (links already resolved), with the parents it lacks."""
-        if not path or path in self.fresh:
-            return
-        known = self.entries.get(path)
-        if known is not None and known.node.kind == DIR:
-            return
-        self.make_dirs(path.rpartition("/")[0])
+        missing = []
+        while path and path not in self.fresh:
+            known = self.entries.get(path)
+            if known is not None and known.node.kind == DIR:
+                break
+            missing.append(path)
+            path = path.rpartition("/")[0]
+        for each in reversed(missing):
+            self._make_dir(each)
+
+    def _make_dir(self, path: str) -> None:
         node = self.lstat(path)
         if node is None:
             uid, gid = self.spec.chown or (0, 0)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 BLOCK_SIZE = 1 << 20
-MAX_HEADER = 1 << 20  # bytes of one PAX or long-name record block
+MAX_HEADER = 1 << 20  # bytes of the PAX and long-name records before one entry, and of all global ones
+MAX_GLOBAL = 64  # global headers: those in force are gone through for every entry
 END = bytes(1024)
 OPAQUE_NAME = ".wh..wh..opq"
 WHITEOUT_PREFIX = ".wh."
@@ -368,12 +369,17 @@ def parse_pax(data: bytes, into: dict[str, bytes]) -> None:
         at += n
 
 
-def _long(stream: Stream, size: int) -> bytes:
-    if size > MAX_HEADER:
-        raise StoreError(f"the tar has a header of {size} bytes")
+def _long(stream: Stream, size: int, total: int) -> bytes:
+    if max(size, total) > MAX_HEADER:
+        raise StoreError(f"the tar has a header of {max(size, total)} bytes")
     data = _exactly(stream, size)
     _exactly(stream, -size % 512)
     return data
+
+
+def _few(shared: dict[str, bytes]) -> None:
+    if len(shared) > MAX_GLOBAL:
+        raise StoreError(f"the tar has more than {MAX_GLOBAL} global records")
 
 
 def _checked(block: bytes) -> None:
@@ -392,6 +398,7 @@ def read(stream: Stream) -> Iterator[tuple[TarHeader, EntryReader]]:
     """The entries of a tar, with their content.  Each reader is good until the next entry."""
     shared: dict[str, bytes] = {}
     pax: dict[str, bytes] = {}
+    before = everywhere = globals_seen = 0
     while True:
         block = stream.read(512)
         if not block:
@@ -406,16 +413,23 @@ def read(stream: Stream) -> Iterator[tuple[TarHeader, EntryReader]]:
         if size < 0:
             raise StoreError("the tar has a file of negative size")
         if kind in b"xgLK":
-            data = _long(stream, size)
+            if kind == b"g":
+                everywhere, globals_seen = everywhere + size, globals_seen + 1
+            else:
+                before += size + 1  # an empty one is no way to go on for ever
+            if globals_seen > MAX_GLOBAL:
+                raise StoreError(f"the tar has more than {MAX_GLOBAL} global headers")
+            data = _long(stream, size, everywhere if kind == b"g" else before)
             if kind == b"x":
                 parse_pax(data, pax)
             elif kind == b"g":
                 parse_pax(data, shared)
+                _few(shared)
             else:
                 pax["path" if kind == b"L" else "linkpath"] = data.split(b"\0", 1)[0]
             continue
         header = _parse(block, kind, size, {**shared, **pax} if shared else pax)
-        pax = {}
+        pax, before = {}, 0
         if header is None:
             EntryReader(stream, size).skip()
             continue

@@ -7,7 +7,7 @@ from ..errors import DockerfileError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 def find_target(df: Dockerfile, target: str) -> Stage:
@@ -107,27 +107,32 @@ def _too_late(name: str, stage: Stage, mount: str) -> str:
 
 def reachable(df: Dockerfile, target: Stage) -> list[Stage]:
     """The stages ``target`` needs, in file order, itself included.  Raises on cycles and forward references."""
-    seen: set[int] = set()
-
-    def visit(stage: Stage) -> None:
-        if stage.index in seen:
-            return
-        seen.add(stage.index)
-        base = base_stage(df, stage, stage.base.image)
-        if base is not None:
-            visit(base)
-        for name, used, mount in stage_sources(stage):
-            other = stage_ref(df, stage, name)
-            if other is None:
-                continue
-            if other.index == stage.index:
-                raise DockerfileError(
-                    f"circular dependency detected on stage: {stage.name or stage.index}",
-                    span=used.span,
-                )
-            if other.index > stage.index:
-                raise DockerfileError(_too_late(name, stage, mount), span=used.span)
-            visit(other)
-
-    visit(target)
+    seen = {target.index}
+    work = [_needed(df, target)]  # a stack, not recursion: how long the chain is, the Dockerfile says
+    while work:
+        other = next(work[-1], None)
+        if other is None:
+            work.pop()
+        elif other.index not in seen:
+            seen.add(other.index)
+            work.append(_needed(df, other))
     return [s for s in df.stages if s.index in seen]
+
+
+def _needed(df: Dockerfile, stage: Stage) -> Iterator[Stage]:
+    """The stages that one stage names itself, its base first."""
+    base = base_stage(df, stage, stage.base.image)
+    if base is not None:
+        yield base
+    for name, used, mount in stage_sources(stage):
+        other = stage_ref(df, stage, name)
+        if other is None:
+            continue
+        if other.index == stage.index:
+            raise DockerfileError(
+                f"circular dependency detected on stage: {stage.name or stage.index}",
+                span=used.span,
+            )
+        if other.index > stage.index:
+            raise DockerfileError(_too_late(name, stage, mount), span=used.span)
+        yield other

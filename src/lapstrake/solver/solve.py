@@ -191,8 +191,11 @@ class Solver:
                     v = ready.pop(0)
                     running.add(v.digest)
                     t = threading.Thread(target=work, args=(v,), name=v.name[:40], daemon=True)
-                    threads.append(t)
-                    t.start()
+                    try:
+                        t.start()
+                        threads.append(t)
+                    except RuntimeError as exc:
+                        finish(v, _no_thread(exc))
                 if not running:
                     break
                 cond.wait(0.5)
@@ -285,3 +288,7 @@ class Solver:
                 )
             )
             raise
+
+
+def _no_thread(error: BaseException) -> BuildError:
+    return BuildError(f"cannot run one more step: {error}", hint="raise the limits on memory and processes")

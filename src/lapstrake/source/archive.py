@@ -46,36 +46,14 @@ def _is_header(block: bytes) -> bool:
 
 
 def decompressed(stream: BinaryIO, kind: str) -> BinaryIO:
-    """What is inside a compressed stream."""
-    if kind == "gzip":
-        try:
-            from isal import igzip
+    """What is inside a compressed stream; no window, dictionary or block takes memory without bound."""
+    from ..layer.compress import decompressor
 
-            packed: Any = igzip.IGzipFile
-        except ImportError:
-            import gzip
-
-            packed = gzip.GzipFile
-        return _binary(packed(fileobj=stream, mode="rb"))
-    if kind == "bzip2":
-        import bz2
-
-        return _binary(bz2.BZ2File(stream, "rb"))
-    if kind == "xz":
-        import lzma
-
-        return _binary(lzma.LZMAFile(stream, "rb"))
-    if kind == "zstd":
-        try:
-            import zstandard
-        except ImportError:
-            raise BuildError("this archive is zstd-compressed", hint="pip install zstandard") from None
-        return _binary(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
-    return stream
+    return stream if kind == "tar" else _binary(decompressor(stream))
 
 
 def _binary(stream: Any) -> BinaryIO:
-    """The decompressors read like files, but don't say so to a type checker."""
+    """Decompressors read as files do, but don't say so to a type checker."""
     opened: BinaryIO = stream
     return opened
 
@@ -223,9 +201,9 @@ class Unpacker:
 def _tar_inside(stream: BinaryIO, kind: str) -> bool:
     try:
         return _is_header(_buffered(decompressed(stream, kind)).read(512))
-    except Exception as e:  # every decompressor has errors of its own; not an archive then
-        if isinstance(e, BuildError):
-            raise
+    except StoreError as e:  # damaged: not an archive then
+        if e.hint:
+            raise  # it may be one, which can't be read here
         return False
 
 

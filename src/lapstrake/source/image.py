@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ..errors import BuildError, ResolveError, StoreError
-from ..oci.descriptor import INDEXES
+from ..oci.descriptor import INDEXES, MANIFESTS
 from ..oci.platform import Platform, host_platform
 from ..values import Value
 
@@ -34,6 +34,14 @@ class ResolvedImage(Value):
 def pulled_layer_id(diff_id: str) -> str:
     """The store's name of a pulled layer: its diffID is known at once."""
     return "p" + diff_id.rpartition(":")[2]
+
+
+def claimed_layer_id(diff_id: str, digest: str) -> str:
+    """The name of a pulled layer whose diffID another image claims for another blob.  Until a blob is read
+    nobody knows which of them is right, and one image's claim must not become part of another image."""
+    from hashlib import sha256
+
+    return "p" + sha256(f"{diff_id} {digest}".encode()).hexdigest()
 
 
 def borrowed_layer_id(diff_id: str, digest: str) -> str:
@@ -124,9 +132,17 @@ class ImageSource:
         """A manifest or index that the store has already: nobody needs to be asked for it by digest."""
         if not self.content.has(digest):
             return None
+        from ..oci.codec import MAX_DOCUMENT, loads
+
+        if self.content.size(digest) > MAX_DOCUMENT:
+            return None  # a layer
         raw = self.content.read(digest)
-        media_type = json.loads(raw).get("mediaType")
-        return {"mediaType": media_type, "digest": digest, "size": len(raw)} if media_type else None
+        try:
+            media_type = loads(raw).get("mediaType")
+        except ResolveError:
+            return None
+        known = isinstance(media_type, str) and media_type in (*MANIFESTS, *INDEXES)
+        return {"mediaType": media_type, "digest": digest, "size": len(raw)} if known else None
 
     def _ask(self, full: str) -> dict[str, Any]:
         from ..oci import reference
@@ -158,8 +174,8 @@ class ImageSource:
         return raw, got_type
 
     def _pin(self, full: str, top: dict[str, Any], platform: Platform, network: bool) -> ResolvedImage:
+        from ..oci import imageconfig, reference
         from ..oci import manifest as m
-        from ..oci import reference
 
         raw, media_type = self._manifest(full, top["digest"], top["mediaType"])
         digest = top["digest"]
@@ -172,55 +188,49 @@ class ImageSource:
             raise ResolveError(f"{full}: nested image index", hint="ask for a platform that the index lists")
         ref = reference.parse(full)
         config_raw = self._blob(ref, parsed.config)
-        try:
-            config = json.loads(config_raw)
-            diff_ids = [str(d) for d in config["rootfs"]["diff_ids"]]
-        except (ValueError, KeyError, TypeError) as exc:
-            raise ResolveError(f"{full}: image config can't be read: {exc}") from exc
+        config = imageconfig.parse(config_raw, full)
+        diff_ids = config["rootfs"].get("diff_ids") or []
         if len(diff_ids) != len(parsed.layers):
             raise ResolveError(f"{full}: {len(parsed.layers)} layers but {len(diff_ids)} diffIDs")
         ids = []
         urls = dict(parsed.urls)
         for diff_id, desc in zip(diff_ids, parsed.layers, strict=True):
             layer = pulled_layer_id(diff_id)
-            ids.append(layer)
             known = self.pull_info(layer)
-            if known is None:
-                known = {
-                    "ref": full,
-                    "diff_id": diff_id,
-                    "mediaType": desc.media_type,
-                    "digest": desc.digest,
-                    "size": desc.size,
-                }
-                if desc.digest in urls:
-                    known["urls"] = urls[desc.digest]
-            elif known.get("ref") == full or "cache" in known or self.content.has(desc.digest):
+            if known is not None and known["digest"] != desc.digest:
+                layer = claimed_layer_id(diff_id, desc.digest)
+                known = self.pull_info(layer)
+            ids.append(layer)
+            if known is not None and (known.get("ref") == full or self.content.has(desc.digest)):
                 continue
-            else:  # where it was first seen, it may be gone
-                known = {
-                    **known,
-                    "ref": full,
-                    "digest": desc.digest,
-                    "size": desc.size,
-                    "mediaType": desc.media_type,
-                }
-            self.index.put("pull", layer, json.dumps(known).encode())
+            # where it was first seen, it may be gone
+            source = {
+                "ref": full,
+                "diff_id": diff_id,
+                "mediaType": desc.media_type,
+                "digest": desc.digest,
+                "size": desc.size,
+            }
+            if desc.digest in urls:
+                source["urls"] = urls[desc.digest]
+            self.index.put("pull", layer, json.dumps(source).encode())
         pinned = str(ref.with_digest(digest).full)
         return ResolvedImage(pinned, config, tuple(ids), digest, network)
 
     def _blob(self, ref: object, desc: Any) -> bytes:
+        from ..oci.imageconfig import MAX_CONFIG
+
         if self.content.has(desc.digest):
             try:
-                return self.content.read(desc.digest, 64 << 20)
+                return self.content.read(desc.digest, MAX_CONFIG)
             except StoreError:
                 pass  # damaged, and removed: it is fetched anew
         if not self.content.has(desc.digest):
-            if desc.size > 64 << 20:
+            if desc.size > MAX_CONFIG:
                 raise ResolveError(f"image config of {desc.size} bytes refused")
             with self.content.writer(desc.digest, desc.size, verified=True) as out:
                 self.client().fetch_blob(ref, desc, out.write)  # type: ignore[arg-type]
-        return self.content.read(desc.digest, 64 << 20)
+        return self.content.read(desc.digest, MAX_CONFIG)
 
     def pull_info(self, layer_id: str) -> dict[str, Any] | None:
         """Where a pulled layer's blob comes from."""
