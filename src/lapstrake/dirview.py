@@ -164,6 +164,14 @@ def open_dir(root_fd: int, parts: Iterable[str]) -> int:
     return fd
 
 
+def open_regular(fd: int, path: str) -> BinaryIO:
+    """The file behind a descriptor, which is taken over; StoreError when it isn't a regular one."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise StoreError(f"{path} is not a regular file")
+    return os.fdopen(fd, "rb")
+
+
 class DirView:
     """A directory as a read-only tree.  Thread-safe; close it, or leave that to the collector."""
 
@@ -210,11 +218,7 @@ class DirView:
 
     def open(self, path: str) -> BinaryIO:
         """A regular file for reading."""
-        fd = self.open_fd(path)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise StoreError(f"{path} is not a regular file")
-        return os.fdopen(fd, "rb")
+        return open_regular(self.open_fd(path), path)
 
     def lstat(self, path: str) -> Node | None:
         """What is at ``path``, symlinks not followed."""

@@ -12,8 +12,14 @@ from .values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO, Protocol
+
+    class Names(Protocol):
+        """What there is, without what is in it."""
+
+        def lstat(self, path: str) -> Node | None: ...
+        def listdir(self, path: str) -> Iterable[str]: ...
 else:
     Protocol = object
 
@@ -61,6 +67,22 @@ class Tree(Protocol):
     def real_path(
         self, path: str
     ) -> str | None: ...  # host path for reflink/copy_file_range, if there is one
+
+
+def walk(tree: Names) -> Iterator[tuple[str, Node]]:
+    """Everything below the root in path order, parents first, without recursion.  Names that are none are
+    passed over: a tree may come from elsewhere."""
+    todo = [""]
+    while todo:
+        path = todo.pop()
+        node = tree.lstat(path)
+        if node is None:
+            continue
+        if path:
+            yield path, node
+        if node.kind == DIR:
+            names = sorted(tree.listdir(path), reverse=True)
+            todo += [f"{path}/{n}" if path else n for n in names if n not in ("", ".", "..") and "/" not in n]
 
 
 class Entry(Value):

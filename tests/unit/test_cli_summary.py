@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from lapstrake.cli.summary import github_marks, joint_summary, seconds, short_name, size, summary
+from lapstrake.cli.summary import github_marks, joint_summary, short_name, summary
 from lapstrake.engine.build import BuildResult
 from lapstrake.engine.sizes import ImageSizes
 from lapstrake.errors import BuildError, Cancelled, Span
 from lapstrake.events import Warned
 from lapstrake.plan.request import BuildRequest
+from lapstrake.progress.model import short_size, short_time
 
 INTERNAL = {"name": "[internal] load build definition", "state": "done", "started": 0.0, "completed": 9.0}
 HIT = {"name": "[1/2] FROM x@sha256:" + "a" * 64, "state": "cached", "started": 1.0, "completed": 1.0}
@@ -74,7 +75,7 @@ def test_little_to_say():
     ],
 )
 def test_sizes(n, text):
-    assert size(n) == text
+    assert short_size(n) == text
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_sizes(n, text):
     [(0.04, "0.0s"), (99.9, "99.9s"), (100, "1m40s"), (3599.7, "1h00m"), (3725, "1h02m"), (7200, "2h00m")],
 )
 def test_times(n, text):
-    assert seconds(n) == text
+    assert short_time(n) == text
 
 
 def test_names_are_safe_and_short():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import ExportError
 from ..oci import codec
-from ..tree import DIR, FILE
+from ..tree import FILE
+from ..tree import walk as tree_walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,21 +74,8 @@ def statement(predicate_type: str, predicate: dict[str, Any], subjects: Iterable
 
 
 def walk(tree: Tree) -> Iterator[tuple[str, Node]]:
-    """Every entry of a tree in path order, parents first, without recursion; bounded."""
-    todo = [""]
-    count = 0
-    while todo:
-        path = todo.pop()
-        node = tree.lstat(path)
-        if node is None:
-            continue
-        if path:
-            count += 1
-            if count > MAX_ENTRIES:
-                raise ExportError(f"more than {MAX_ENTRIES} files to attest")
-            yield path, node
-        if node.kind == DIR:
-            names = sorted(tree.listdir(path), reverse=True)
-            todo += [
-                f"{path}/{n}" if path else n for n in names if n and "/" not in n and n not in (".", "..")
-            ]
+    """Every entry of a tree in path order, parents first; bounded."""
+    for count, found in enumerate(tree_walk(tree), 1):
+        if count > MAX_ENTRIES:
+            raise ExportError(f"more than {MAX_ENTRIES} files to attest")
+        yield found

@@ -27,7 +27,7 @@ def show_list(what: str, config: Config, out: TextIO) -> int:
 
         out.write(json.dumps(document, indent=2) + "\n")
     else:
-        from .calls import table
+        from ..dockerfile.outline import table
 
         out.write(table(rows))
     return 0

@@ -52,12 +52,7 @@ def _describe(request: BuildRequest, out: TextIO) -> int:
             + "\n"
         )
     else:
+        from ..dockerfile.outline import table
+
         out.write(table([("NAME", "VERSION", "DESCRIPTION"), *((n, "1.0.0", d) for n, d in METHODS)]))
     return 0
-
-
-def table(rows: list[tuple[str, ...]], gap: int = 3) -> str:
-    """Rows as columns, the way docker prints them."""
-    widths = [max(len(row[i]) for row in rows) + gap for i in range(len(rows[0]))]
-    lines = ["".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines) + "\n"

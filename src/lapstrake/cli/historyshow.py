@@ -172,7 +172,7 @@ def pretty(d: dict[str, Any], record: dict[str, Any], program: str) -> str:
 def _sizes(result: dict[str, Any]) -> list[tuple[str, str]]:
     if "image_bytes" not in result:
         return []
-    from .summary import size
+    from ..progress.model import short_size as size
 
     return [
         ("Sizes:", f"build stages: {size(result['stage_bytes'])}, final image: {size(result['image_bytes'])}")

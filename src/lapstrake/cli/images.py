@@ -82,8 +82,8 @@ def _id(image: ImageInfo, *, whole: bool) -> str:
 
 
 def _table(rows: list[ImageInfo], *, whole: bool, digests: bool) -> str:
+    from ..dockerfile.outline import table
     from ..progress.model import size_text
-    from .calls import table
 
     head = ("IMAGE", *(("DIGEST",) if digests else ()), "ID", "PLATFORMS", "CREATED", "SIZE")
     out = [head]

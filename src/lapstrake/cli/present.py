@@ -14,6 +14,7 @@ from ..errors import (
     SandboxError,
     UsageError,
 )
+from ..progress.text import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def present(
         text = f"ERROR: {error.strerror}: {error.filename}\n"
     else:
         text = f"{_traceback(error)}ERROR: {type(error).__name__}: {error}\n{REPORT}\n"
-    _write(out, text)
+    write_text(out, text)
     return code
 
 
@@ -145,15 +146,3 @@ def _traceback(error: BaseException) -> str:
     import traceback
 
     return "".join(traceback.format_exception(error))
-
-
-def _write(out: TextIO, text: str) -> None:
-    try:
-        try:
-            out.write(text)
-        except UnicodeEncodeError:
-            code = getattr(out, "encoding", None) or "ascii"
-            out.write(text.encode(code, "replace").decode(code))
-        out.flush()
-    except (OSError, ValueError):
-        pass  # nobody to tell

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..progress.model import short_size, short_time
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +45,7 @@ def _images(results: Sequence[BuildResult], names: Sequence[str]) -> list[str]:
             many = "s" if len(result.sizes.platforms) > 1 else ""
             about = "" if result.sizes.exact else "about "
             out.append(
-                f"{of}build stages: {size(result.sizes.stages)}, final image{many}: {about}{size(result.sizes.image)}"
+                f"{of}build stages: {short_size(result.sizes.stages)}, final image{many}: {about}{short_size(result.sizes.image)}"
             )
         if result.skipped:
             out.append(f"{of}not needed, so not run: {', '.join(result.skipped)}")
@@ -63,7 +65,7 @@ def _line(steps: Sequence[Mapping[str, Any]]) -> str:
     slowest = max(ran, key=_spent)
     figures = _figures(ran)
     if len(ran) > 1 and _spent(slowest) >= 1:
-        figures.append(f"slowest: {short_name(slowest['name'])} {seconds(_spent(slowest))}")
+        figures.append(f"slowest: {short_name(slowest['name'])} {short_time(_spent(slowest))}")
     return text + (f" ({', '.join(figures)})" if figures else "")
 
 
@@ -74,11 +76,11 @@ def _figures(ran: Sequence[Mapping[str, Any]]) -> list[str]:
     added = sum(x.get("bytes_added", 0) for x in stats)
     out = []
     if cpu >= 0.05:
-        out.append(f"{seconds(cpu)} CPU")
+        out.append(f"{short_time(cpu)} CPU")
     if peak >= 1 << 20:
-        out.append(f"peak memory {size(peak)}")
+        out.append(f"peak memory {short_size(peak)}")
     if added:
-        out.append(f"{size(added)} added")
+        out.append(f"{short_size(added)} added")
     return out
 
 
@@ -96,10 +98,10 @@ def step_table(steps: Sequence[Mapping[str, Any]]) -> str:
         rows.append(
             [
                 short_name(s["name"]),
-                "" if s["state"] == "cached" else seconds(_spent(s)),
-                seconds(stats["cpu"]) if "cpu" in stats else "",
-                size(stats["peak_rss"]) if stats.get("peak_rss") else "",
-                size(stats["bytes_added"]) if "bytes_added" in stats else "",
+                "" if s["state"] == "cached" else short_time(_spent(s)),
+                short_time(stats["cpu"]) if "cpu" in stats else "",
+                short_size(stats["peak_rss"]) if stats.get("peak_rss") else "",
+                short_size(stats["bytes_added"]) if "bytes_added" in stats else "",
                 _cache(s),
             ]
         )
@@ -122,25 +124,6 @@ def short_name(name: str, width: int = _NAME_WIDTH) -> str:
     if at and len(rest) >= 64:
         name = head + rest[64:]
     return clip(safe(name), width)
-
-
-def seconds(value: float) -> str:
-    """``0.3s``, ``12.4s``, ``3m12s``, ``1h02m``."""
-    if value < 100:
-        return f"{value:.1f}s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02d}s"
-    return f"{minutes // 60}h{minutes % 60:02d}m"
-
-
-def size(n: float) -> str:
-    """``0 B``, ``812 kB``, ``9.1 MB``: decimal units, two figures that matter."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 999.5:
-            return f"{n:.0f} {unit}" if unit == "B" or n >= 9.95 else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"
 
 
 def github_marks(request: BuildRequest, warnings: Sequence[Warned], error: BaseException | None) -> str:

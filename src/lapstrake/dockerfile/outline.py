@@ -147,10 +147,10 @@ def targets(dockerfile: ins.Dockerfile) -> tuple[Target, ...]:
 # -- text --------------------------------------------------------------------
 
 
-def _table(rows: Iterable[tuple[str, ...]]) -> str:
-    """Columns with gaps of three blanks, each row ended by a newline."""
+def table(rows: Iterable[tuple[str, ...]], gap: int = 3) -> str:
+    """Rows as columns ``gap`` blanks apart, the way docker prints them."""
     shown = list(rows)
-    widths = [max(len(row[i]) for row in shown) + 3 for i in range(len(shown[0]))]
+    widths = [max(len(row[i]) for row in shown) + gap for i in range(len(shown[0]))]
     return "".join(
         "".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() + "\n" for row in shown
     )
@@ -161,10 +161,10 @@ def outline_text(found: Outline) -> str:
     head = [("TARGET:", found.name or "(default)")]
     if found.description:
         head.append(("DESCRIPTION:", found.description))
-    parts = [_table(head)]
+    parts = [table(head)]
     if found.args:
         parts.append(
-            _table(
+            table(
                 [
                     ("BUILD ARG", "VALUE", "DESCRIPTION"),
                     *((a.name, a.value, a.description) for a in found.args),
@@ -174,7 +174,7 @@ def outline_text(found: Outline) -> str:
     for title, items in (("SECRET", found.secrets), ("SSH", found.ssh)):
         if items:
             parts.append(
-                _table(
+                table(
                     [(title, "REQUIRED"), *((name, "true" if required else "") for name, required in items)]
                 )
             )
@@ -187,7 +187,7 @@ def targets_text(found: Iterable[Target]) -> str:
     for target in found:
         name = (target.name + " (default)").strip() if target.default else target.name
         rows.append((name, target.description))
-    return _table(rows)
+    return table(rows)
 
 
 def _ordered(warnings: Iterable[LintWarning]) -> list[LintWarning]:

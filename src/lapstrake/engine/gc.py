@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 
+from ..store.remove import remove_file
 from ..values import Value, replace
 from .usage import BLOB, LAYER, MOUNT, SIZES, STAT, TREE, Part, Survey, Usage
 
@@ -81,20 +82,13 @@ def prune(settings: Settings, policy: Policy, *, dry_run: bool = False) -> list[
         if not dry_run and os.path.isdir(settings.root):
             from .tidy import sweep_leases, sweep_probes
 
-            _unlink(f"{settings.root}/index.db.corrupt")
+            remove_file(f"{settings.root}/index.db.corrupt")
             stores.content.sweep()
             stores.layers.sweep()
             stores.layers.locks.sweep()
             sweep_leases(settings.root)
             sweep_probes(settings.root)
         return gone
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
 
 
 def collect(stores: Stores, policies: Iterable[Policy], *, dry_run: bool = False) -> list[Usage]:

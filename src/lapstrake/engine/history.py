@@ -6,6 +6,7 @@ import os
 import time
 
 from ..errors import BuildError, UsageError
+from ..store.remove import remove_file
 from ..values import Value
 
 TYPE_CHECKING = False
@@ -78,12 +79,12 @@ def collect(directory: str, limit: Limits, *, every: int = 1) -> None:
     gone = set()
     for i, name in enumerate(newest):
         if i >= limit.hard or (i >= limit.entries and now - times[name] > limit.age):
-            _unlink(f"{directory}/{name}")
+            remove_file(f"{directory}/{name}")
             gone.add(name)
     _collect_logs(directory, [n for n in newest if n not in gone], homes, limit)
     for name in names:
         if name.endswith(".tmp") and now - _mtime(f"{directory}/{name}") > 3600:
-            _unlink(f"{directory}/{name}")
+            remove_file(f"{directory}/{name}")
 
 
 def _collect_logs(directory: str, records: list[str], homes: list[str], limit: Limits) -> None:
@@ -122,7 +123,7 @@ def is_running(home: str) -> bool:
 
 def _remove(home: str) -> None:
     for name in _names(home):
-        _unlink(f"{home}/{name}")
+        remove_file(f"{home}/{name}")
     try:
         os.rmdir(home)
     except OSError:
@@ -148,13 +149,6 @@ def _size(path: str) -> int:
         return os.lstat(path).st_size
     except OSError:
         return 0
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -240,7 +234,7 @@ class History:
         home = f"{self.directory}/{record['id']}"
         if record.get("status") == "running":
             raise BuildError(f"build {record['id']} is running", hint="stop it first")
-        _unlink(f"{self.directory}/{record['id']}.json")
+        remove_file(f"{self.directory}/{record['id']}.json")
         _remove(home)
 
 

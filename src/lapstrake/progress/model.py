@@ -164,6 +164,23 @@ def log_time(seconds: float) -> str:
     return f"{seconds:.3f}" if seconds < 10 else f"{seconds:.2f}" if seconds < 100 else f"{seconds:.1f}"
 
 
+def short_time(value: float, decimals: int = 1) -> str:
+    """``0.3s``, ``12.4s``, ``3m12s``, ``1h02m``; ``decimals`` count below 10 s."""
+    if value < 100:
+        return f"{value:.{decimals if value < 10 else 1}f}s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def short_size(n: float) -> str:
+    """``0 B``, ``812 kB``, ``9.1 MB``: decimal units, two figures that matter."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 999.5:
+            return f"{n:.0f} {unit}" if unit == "B" or n >= 9.95 else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
 def size_text(n: int) -> str:
     """``2B``, ``31.36MB``: decimal units."""
     if n < 1000:

@@ -13,6 +13,7 @@ from time import time
 from ..events import LogChunk, Progress, Warned
 from .folds import Folds
 from .model import MAX_HELD, Model, Step, log_time, status_text
+from .text import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,15 +199,7 @@ class PlainRenderer:
             buffer.insert(0, f"#0 {self._title}\n\n")
             self._title = ""
         text = "".join(buffer)
-        try:
-            try:
-                self._out.write(text)
-            except UnicodeEncodeError:
-                code = getattr(self._out, "encoding", None) or "ascii"
-                self._out.write(text.encode(code, "replace").decode(code))
-            self._out.flush()
-        except (OSError, ValueError):
-            self._dead = True  # nobody reads any more; the build goes on
+        self._dead = not write_text(self._out, text)
 
     def _start_thread(self) -> None:
         import threading

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
 RESET = "\x1b[0m"
 _BASIC = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 DEFAULT_COLORS = {"run": "34", "cancel": "33", "warning": "33", "error": "31"}
+
+
+def write_text(out: TextIO, text: str) -> bool:
+    """Write and flush, what the encoding lacks as ``?``; False when nobody reads any more."""
+    try:
+        try:
+            out.write(text)
+        except UnicodeEncodeError:
+            code = getattr(out, "encoding", None) or "ascii"
+            out.write(text.encode(code, "replace").decode(code))
+        out.flush()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def width(text: str) -> int:

@@ -14,7 +14,7 @@ from time import time
 from ..events import LogChunk, Progress
 from .frame import Line, Look, Picture, draw
 from .model import Model
-from .text import parse_colors
+from .text import parse_colors, write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,15 +129,8 @@ class TtyRenderer:
         self._drawn = lines
 
     def _write(self, text: str) -> None:
-        try:
-            try:
-                self._out.write(text)
-            except UnicodeEncodeError:
-                code = getattr(self._out, "encoding", None) or "ascii"
-                self._out.write(text.encode(code, "replace").decode(code))
-            self._out.flush()
-        except (OSError, ValueError):
-            self._dead = True  # nobody looks any more; the build goes on
+        if not write_text(self._out, text):
+            self._dead = True
 
 
 def _frame(old: list[Line], new: list[Line], columns: int) -> str:

@@ -6,7 +6,7 @@ import os
 import stat
 import threading
 
-from ..dirview import DirView, IdMap, make_node, open_dir, read_xattrs, split_path
+from ..dirview import DirView, IdMap, make_node, open_dir, open_regular, read_xattrs, split_path
 from ..errors import StoreError
 from ..tree import DIR, SYMLINK, Node
 
@@ -121,11 +121,7 @@ class StackView:
 
     def open(self, path: str) -> BinaryIO:
         """A regular file for reading."""
-        fd = self.open_fd(path)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise StoreError(f"{path} is not a regular file")
-        return os.fdopen(fd, "rb")
+        return open_regular(self.open_fd(path), path)
 
     def real_path(self, path: str) -> str | None:
         """The host path of the topmost file; None for a directory made of several."""

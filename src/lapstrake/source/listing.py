@@ -9,14 +9,11 @@ from __future__ import annotations
 import json
 
 from ..errors import BuildError
-from ..tree import DIR, FILE, SYMLINK, Node
+from ..tree import DIR, FILE, SYMLINK, Node, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import BinaryIO, Protocol
-
-    from ..tree import Tree
 
     class Hashed(Protocol):
         """A tree that knows its files' digests."""
@@ -37,26 +34,11 @@ _LETTERS = {v: k for k, v in _KINDS.items()}
 MAX_ENTRIES = 5_000_000
 
 
-def walk(tree: Tree) -> Iterator[tuple[str, Node]]:
-    """Everything below the root, directories before what is in them."""
-    stack = [""]
-    while stack:
-        path = stack.pop()
-        for name in sorted(tree.listdir(path)):
-            full = f"{path}/{name}" if path else name
-            node = tree.lstat(full)
-            if node is None:
-                continue
-            yield full, node
-            if node.kind == DIR:
-                stack.append(full)
-
-
 def make_listing(tree: Hashed) -> tuple[bytes, dict[str, str]]:
     """(the listing as bytes, path of a file by its digest).  Devices, FIFOs and sockets are left out."""
     rows: list[list[object]] = []
     files: dict[str, str] = {}
-    for path, node in walk(tree):  # type: ignore[arg-type]
+    for path, node in walk(tree):
         letter = _LETTERS.get(node.kind)
         if letter is None:
             continue

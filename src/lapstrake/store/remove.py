@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def remove_file(path: str) -> None:
+    """Delete a file if that can be done."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
 def remove_tree(path: str, stop: Callable[[], bool] | None = None) -> None:
     """Delete ``path`` and all below it.  Nothing there is fine; what can't be deleted is left, and so
     is the rest once ``stop`` says so (asked once a directory).

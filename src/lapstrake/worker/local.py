@@ -33,6 +33,20 @@ if TYPE_CHECKING:
     from ..tree import Entry, Tree
 
 
+class _Promised:
+    """``with``: what fails of a layer that a cache promised is that layer's loss."""
+
+    def __init__(self, layer: str) -> None:
+        self.layer = layer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, BuildError) and not isinstance(error, Cancelled) and is_borrowed(self.layer):
+            raise LostLayer(self.layer, error.message) from error
+
+
 class WorkerParts:
     """What a worker is put together from.  The callables are made only when first needed."""
 
@@ -212,14 +226,8 @@ class LocalWorker:
                     materialize(entries, active.upper)
                     store.commit(active, layer)
                 return store.dir(layer)
-            try:
+            with _Promised(layer):
                 return store.ensure_dir(layer, self._fetch if self.p.images.pull_info(layer) else None)
-            except Cancelled:
-                raise
-            except BuildError as e:
-                if is_borrowed(layer):
-                    raise LostLayer(layer, e.message) from e
-                raise
 
     def _pull(self, layer: str) -> None:
         """Fetch a layer, told as a status of the image's vertex where that is known."""
@@ -245,17 +253,10 @@ class LocalWorker:
 
     def fetch(self, layer: str) -> None:
         """Bring a layer's blob in.  Raises LostLayer when a cache can't give what it promised."""
-        with self.lock_for(f"blob {layer}"):
-            try:
-                self._pull(layer)
-                if is_borrowed(layer):
-                    self._verify(layer)
-            except Cancelled:
-                raise
-            except BuildError as e:
-                if is_borrowed(layer):
-                    raise LostLayer(layer, e.message) from e
-                raise
+        with self.lock_for(f"blob {layer}"), _Promised(layer):
+            self._pull(layer)
+            if is_borrowed(layer):
+                self._verify(layer)
 
     def _verify(self, layer: str) -> None:
         """A cache said which tar the blob holds: an image must not repeat that unchecked."""

@@ -6,7 +6,8 @@ from time import gmtime, strftime
 
 from ...values import Value
 from ...version import VERSION
-from .parts import LogView, e, graph, log, seconds, short, size, span, state, table, timeline
+from ..model import short_size as size
+from .parts import LogView, e, graph, log, seconds, short, span, state, table, timeline
 from .style import CSS
 
 TYPE_CHECKING = False

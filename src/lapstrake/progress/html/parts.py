@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from ...values import Value
+from ..model import short_size, short_time
 from ..text import clip, safe
 
 TYPE_CHECKING = False
@@ -49,21 +50,7 @@ def short(name: object) -> str:
 
 def seconds(value: float) -> str:
     """``0.03s``, ``2.4s``, ``3m12s``."""
-    if value < 10:
-        return f"{value:.2f}s"
-    if value < 100:
-        return f"{value:.1f}s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
-
-
-def size(n: float) -> str:
-    """``812 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 999.5:
-            return f"{n:.0f} {unit}" if unit == "B" or n >= 9.95 else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"
+    return short_time(value, 2)
 
 
 def span(step: Step) -> tuple[float, float]:
@@ -183,7 +170,7 @@ def log(view: LogView, path: str) -> str:
     lines = [_line(*line) for line in view.lines]
     if view.cut:
         where = f"; the whole log is {e(path)}" if path else ""
-        lines.insert(view.head, f'<span class="note">… {size(view.cut)} left out here{where} …</span>')
+        lines.insert(view.head, f'<span class="note">… {short_size(view.cut)} left out here{where} …</span>')
     return '<pre class="log">' + "\n".join(lines) + "</pre>"
 
 
