@@ -15,6 +15,15 @@ else:
     Protocol = object
 
 
+def rfc3339(at: float) -> str:
+    """A time in UTC; a fraction, of microseconds at the most, only when there is one."""
+    from time import gmtime, strftime
+
+    seconds, rest = divmod(round(at * 1e6), 1_000_000)  # a float holds no more of this century
+    fraction = f".{rest:06d}".rstrip("0").rstrip(".")
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds)) + fraction + "Z"
+
+
 class VertexStarted(Value):
     """A vertex is shown and its work begins."""
 

@@ -38,3 +38,19 @@ def test_frozen_and_strict() -> None:
     with pytest.raises(TypeError, match="at most 2"):
         Point(1, 2, 3)  # type: ignore[call-arg]
     assert not hasattr(p, "__dict__")
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (0, "1970-01-01T00:00:00Z"),
+        (1_700_000_000, "2023-11-14T22:13:20Z"),
+        (1_700_000_000.5, "2023-11-14T22:13:20.5Z"),
+        (1_700_000_000.123456, "2023-11-14T22:13:20.123456Z"),
+        (1_699_999_999.9999999, "2023-11-14T22:13:20Z"),
+    ],
+)
+def test_times_as_text(at, text):
+    from lapstrake.events import rfc3339
+
+    assert rfc3339(at) == text

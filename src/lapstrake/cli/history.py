@@ -147,9 +147,9 @@ def status(r: dict[str, Any]) -> str:
 
 def when(at: float) -> str:
     """RFC 3339 in UTC."""
-    from ..progress.rawjson import timestamp
+    from ..events import rfc3339
 
-    return timestamp(float(at))
+    return rfc3339(float(at))
 
 
 def spent(r: dict[str, Any], now: float) -> str:

@@ -67,17 +67,17 @@ def _document(r: Usage, *, marks: bool = False) -> dict[str, object]:
     """A row as templates and JSON see it.  ``marks``: with the stars of the table."""
     from time import time
 
+    from ..events import rfc3339
     from ..progress.model import size_text
-    from ..progress.rawjson import timestamp
 
     used = ago(time() - r.last_used) if r.last_used else ""
     return {
         "ID": r.id.removeprefix("sha256:")[:25] + ("*" if r.mutable else "") if marks else r.id,
-        "Parents": list(r.parents), "CreatedAt": timestamp(r.created) if r.created else "", "Mutable": r.mutable,
+        "Parents": list(r.parents), "CreatedAt": rfc3339(r.created) if r.created else "", "Mutable": r.mutable,
         "Reclaimable": r.reclaimable, "Shared": r.shared,
         "Size": size_text(r.size) + ("*" if r.shared else "") if marks else f"{r.size}B",
         "Description": r.description, "UsageCount": r.count,
-        "LastUsedAt": used if marks else timestamp(r.last_used) if r.last_used else "", "Type": r.type,
+        "LastUsedAt": used if marks else rfc3339(r.last_used) if r.last_used else "", "Type": r.type,
     }  # fmt: skip
 
 
@@ -93,13 +93,13 @@ def ago(seconds: float) -> str:
 def _pretty(rows: list[Usage]) -> str:
     from time import time
 
+    from ..events import rfc3339
     from ..progress.model import size_text
-    from ..progress.rawjson import timestamp
 
     parts = []
     for r in rows:
         lines = [
-            ("ID", r.id), ("Parents", ", ".join(r.parents)), ("Created at", timestamp(r.created) if r.created else ""),
+            ("ID", r.id), ("Parents", ", ".join(r.parents)), ("Created at", rfc3339(r.created) if r.created else ""),
             ("Mutable", str(r.mutable).lower()), ("Reclaimable", str(r.reclaimable).lower()), ("Shared", str(r.shared).lower()),
             ("Size", size_text(r.size)), ("Description", r.description), ("Usage count", str(r.count) if r.count else ""),
             ("Last used", ago(time() - r.last_used) if r.last_used else ""), ("Type", r.type),

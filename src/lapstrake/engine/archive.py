@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..errors import ExportError
-from ..export.base import ExportEnv, children, rfc3339, walk
+from ..events import rfc3339
+from ..export.base import ExportEnv, children, walk
 from ..export.layout import CREATED, IMAGE_NAME, OCI_LAYOUT, REF_NAME, index_json, write_tar
 from ..export.names import familiar, tag_of
 from ..export.place import OneFile

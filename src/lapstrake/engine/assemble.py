@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..events import rfc3339
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,16 +13,6 @@ if TYPE_CHECKING:
     from ..export.options import FormOptions
     from ..plan.lower import Plan
     from .pack import Blob
-
-
-def rfc3339(seconds: float) -> str:
-    """UTC, nanoseconds only when there are any."""
-    import time
-
-    whole = int(seconds)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-    nanos = round((seconds - whole) * 1e9)
-    return f"{text}.{nanos:09d}".rstrip("0") + "Z" if nanos else text + "Z"
 
 
 def finish_config(plan: Plan, diff_ids: list[str], times: list[float], epoch: int | None) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import time
 from ..attest.attach import Attested, Sbom, provenance_statement, sbom_statement
 from ..attest.provenance import Mode, mode_of
 from ..errors import UsageError
+from ..events import rfc3339
 from ..values import Value, replace
-from .assemble import rfc3339
 from .facts import build_facts
 
 TYPE_CHECKING = False

@@ -57,7 +57,7 @@ def list_images(settings: Settings) -> tuple[ImageInfo, ...]:
 
 
 def _info(content: ContentStore, image: StoredImage) -> ImageInfo:
-    from ..export.base import rfc3339
+    from ..events import rfc3339
     from ..oci import codec
 
     platforms: list[str] = []

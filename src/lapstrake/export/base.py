@@ -8,6 +8,7 @@ descriptor through ``ResultBlobs``; nobody needs to know how the result was put 
 from __future__ import annotations
 
 from ..errors import ExportError
+from ..events import rfc3339
 from ..oci.descriptor import INDEXES, MANIFESTS, Descriptor
 from ..oci.platform import Platform
 from ..values import Value
@@ -240,13 +241,6 @@ def walk(top: Descriptor, blobs: Blobs) -> Iterator[tuple[Descriptor, bytes | No
         yield desc, raw
 
     yield from visit(top, 0)
-
-
-def rfc3339(epoch: int) -> str:
-    """UTC with a ``Z``, whole seconds."""
-    import time
-
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
 
 
 def created_text(result: BuiltResult) -> str:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import _thread
 import json
 from binascii import b2a_base64
-from time import gmtime, strftime
 
-from ..events import LogChunk, Progress, VertexCached, VertexDone, VertexFailed, VertexStarted, Warned
+from ..events import (
+    LogChunk,
+    Progress,
+    VertexCached,
+    VertexDone,
+    VertexFailed,
+    VertexStarted,
+    Warned,
+    rfc3339,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
 
     from ..events import Event
-
-
-def timestamp(at: float) -> str:
-    """RFC 3339 with nanoseconds, trailing zeros left out, in UTC."""
-    ns = round(at * 1e6) * 1000  # a float holds microseconds of this century, not more
-    seconds, rest = divmod(ns, 1_000_000_000)
-    fraction = f".{rest:09d}".rstrip("0").rstrip(".")
-    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds)) + fraction + "Z"
 
 
 def b64(data: bytes) -> str:
@@ -60,7 +60,7 @@ class RawJsonRenderer:
                 "vertex": event.digest,
                 "stream": event.stream,
                 "data": b64(event.data),
-                "timestamp": timestamp(event.at),
+                "timestamp": rfc3339(event.at),
             }
             return {"logs": [log]}
         if isinstance(event, Progress):
@@ -74,9 +74,9 @@ class RawJsonRenderer:
         out: dict[str, object] = {"id": p.item, "vertex": p.digest}
         if p.total:
             out["total"] = p.total
-        out |= {"current": p.current, "timestamp": timestamp(p.at), "started": timestamp(p.started)}
+        out |= {"current": p.current, "timestamp": rfc3339(p.at), "started": rfc3339(p.started)}
         if p.completed:
-            out["completed"] = timestamp(p.at)
+            out["completed"] = rfc3339(p.at)
         return out
 
     def _vertex(self, event: VertexStarted | VertexCached | VertexDone | VertexFailed) -> dict[str, object]:
@@ -86,9 +86,9 @@ class RawJsonRenderer:
         v["name"] = event.name
         if isinstance(event, VertexStarted):
             v.pop("completed", None)
-        v.setdefault("started", timestamp(event.at))
+        v.setdefault("started", rfc3339(event.at))
         if not isinstance(event, VertexStarted):
-            v["completed"] = timestamp(event.at)
+            v["completed"] = rfc3339(event.at)
         if isinstance(event, VertexCached):
             v["cached"] = True
         if isinstance(event, VertexFailed):
