@@ -165,3 +165,23 @@ def test_git_labels_and_what_buildah_changes_of_an_image(lap, context):
     dockerfile = context({"Dockerfile": "FROM l:1\n"}, "next")
     lap("build", "-t", "l:2", "--inherit-labels=false", dockerfile)
     assert "revision" not in lap("inspect", "l:2").stdout
+
+
+def test_a_containerfile_stands_in_for_a_dockerfile_that_is_not_there(lap, context, tmp_path):
+    files = {
+        "Containerfile": "FROM scratch\nCOPY . /\n",
+        ".containerignore": "y\n*file\n.*\n",
+        "x": "",
+        "y": "",
+    }
+    lap("build", "-o", tmp_path / "one", context(files))
+    assert os.listdir(tmp_path / "one") == ["x"]
+    files |= {"Dockerfile": "FROM scratch\nCOPY x /first\n", ".dockerignore": "y\n"}
+    lap("build", "-o", tmp_path / "two", context(files, "both"))
+    assert os.listdir(tmp_path / "two") == ["first"]
+
+
+def test_host_gateway_is_said_to_be_out_of_reach_of_a_private_network(lap, context):
+    directory = context({"Dockerfile": "FROM busybox\nRUN grep -q '^127.0.0.1.*gate$' /etc/hosts\n"})
+    done = lap("build", "--add-host", "gate:host-gateway", directory)
+    assert "WARNING: host-gateway: steps reach the host with --network=host only" in done.stderr

@@ -126,6 +126,8 @@ def test_messages_of_image_attributes(attrs, message):
         ("--squash", "--squash is ignored"),
         ("--security-opt seccomp=x", "--security-opt is ignored"),
         ("--isolation hyperv", "--isolation=hyperv is ignored"),
+        ("--add-host h:host-gateway", "host-gateway: steps reach the host with --network=host only"),
+        ("--add-host h:host-gateway --network host", ""),
         ("--compress --rm=false --force-rm", ""),
     ],
 )

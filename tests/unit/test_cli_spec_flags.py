@@ -26,7 +26,7 @@ jobs layers layer-label save-stages stage-labels logfile logsplit manifest omit-
 source-date-epoch timestamp runtime runtime-flag sbom-scanner-image sbom-scanner-command sbom-merge-strategy sbom-output
 sbom-purl-output sbom-image-output sbom-image-purl-output skip-unused-stages stdin source-policy-file"""
 OTHERS = {
-    "bake": "allow builder call check file list load metadata-file no-cache print progress provenance pull push sbom set var",
+    "bake": "allow builder call check file list load metadata-file no-cache policy print progress provenance pull push sbom set var",
     "create": "append bootstrap buildkitd-config buildkitd-flags driver driver-opt leave name node platform timeout use",
     "use": "builder default global",
     "ls": "format no-trunc timeout",

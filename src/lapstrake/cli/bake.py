@@ -69,6 +69,11 @@ def command(words: Sequence[str], given: Globals) -> int:
 
     if args.flag("print") and args.text("list"):
         raise UsageError("--print and --list are mutually exclusive")
+    if args.many("policy"):
+        from ..optspec import refuse_rego
+
+        for text in args.many("policy"):
+            refuse_rego(text)
     settings = with_summary(args, given.settings(args))
     with _Scratch(settings.tmp) as scratch:
         return _run(args, settings, scratch, [given.program, "bake", *words])

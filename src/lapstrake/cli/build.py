@@ -70,6 +70,9 @@ def to_request(
         epoch, epoch_from = epoch_from, ""
     network, allow = _network(args)
     isolation, warnings = _isolation(args)
+    hosts = tuple(h for raw in args.many("add-host") for h in optspec.add_host(raw))
+    if network != "host" and any(ip == "host-gateway" for _, ip in hosts):
+        warnings += ("host-gateway: steps reach the host with --network=host only",)
     policy: tuple[PolicyRule, ...] = ()
     if args.given.intersection(("policy", "source-policy-file")):
         from .buildpolicy import policy_of
@@ -91,7 +94,7 @@ def to_request(
         outputs=_outputs(args, annotations),
         named_contexts=tuple(dict(optspec.named_context(raw) for raw in args.many("build-context")).items()),
         network=network,
-        add_hosts=tuple(h for raw in args.many("add-host") for h in optspec.add_host(raw)),
+        add_hosts=hosts,
         ulimits=tuple({u[0]: u for u in map(optspec.ulimit, args.many("ulimit"))}.values()),
         shm_size=optspec.size(args.text("shm-size"), "--shm-size") if args.text("shm-size") else 0,
         resources=_resources(args),

@@ -240,8 +240,10 @@ def find_dockerfile(base: str, given: str) -> str:
     """The Dockerfile's path on disk: ``given`` from the current directory, else in ``base`` (spec §0)."""
     path = os.path.abspath(given) if given else os.path.join(base, "Dockerfile")
     if not os.path.exists(path) and os.path.basename(path) == "Dockerfile":
-        lower = os.path.join(os.path.dirname(path), "dockerfile")
-        path = lower if os.path.exists(lower) else path
+        for name in ("dockerfile", *(() if given else ("Containerfile",))):
+            other = os.path.join(os.path.dirname(path), name)
+            if os.path.exists(other):
+                return other
     return path
 
 
@@ -251,6 +253,7 @@ def _fetched_dockerfile(root: str, name: str) -> tuple[bytes, str]:
     from ..source.local import LocalTree
 
     names = [name, name[: -len("Dockerfile")] + "dockerfile"] if _is_default(name) else [name]
+    names += ["Containerfile"] if name == "Dockerfile" else []
     with LocalTree(root) as tree:
         for given in names:
             path = resolve(tree.lstat, clean(given))
@@ -286,7 +289,7 @@ def ignore_rules(root: str | None, dockerfile: str, named: str = "") -> tuple[Ig
                 f"failed to read {named}: no such file", hint="--ignorefile names the ignore file"
             )
     elif root is not None:
-        candidates.append(os.path.join(root, ".dockerignore"))
+        candidates += [os.path.join(root, name) for name in (".dockerignore", ".containerignore")]
     for path in candidates:
         try:
             with _regular(path) as f:

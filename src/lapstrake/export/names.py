@@ -56,5 +56,5 @@ def metadata(result: BuiltResult, names: Sequence[str]) -> dict[str, Any]:
     if len(result.images) == 1:
         out["containerimage.config.digest"] = result.images[0].config_digest
     if names:
-        out["image.name"] = ",".join(with_tag(n) for n in names)
+        out["image.name"] = ",".join(dict.fromkeys(with_tag(n) for n in names))
     return out

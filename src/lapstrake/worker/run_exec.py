@@ -149,7 +149,8 @@ def _environment(op: ExecOp, account: Account, extra: list[str]) -> tuple[str, .
 
 def _etc_mounts(op: ExecOp) -> tuple[Mount, ...]:
     hosts = [f"127.0.0.1\tlocalhost {op.hostname}", "::1\tlocalhost ip6-localhost ip6-loopback"]
-    hosts += [f"{ip}\t{name}" for name, ip in op.extra_hosts]
+    # the host itself is at hand in its own network only; elsewhere the name leads to nobody
+    hosts += [f"{'127.0.0.1' if ip == 'host-gateway' else ip}\t{name}" for name, ip in op.extra_hosts]
     data = ("\n".join(hosts) + "\n").encode()
     return (
         Mount("/etc/hosts", "file", data=data, mode=0o644),
