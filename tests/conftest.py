@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -110,8 +111,15 @@ class Lap:
         told = (line.split("|") for line in done.stderr.splitlines() if line.startswith("import time:"))
         return {fields[2].strip() for fields in told}
 
-    def leftovers(self) -> list[str]:
-        """Mounts and processes that still refer to the root."""
+    def leftovers(self, patience: float = 3) -> list[str]:
+        """Mounts and processes that still refer to the root; what a killed builder leaves to its helper to
+        end may take a moment."""
+        deadline = time.monotonic() + patience
+        while (found := self._leftovers()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
+    def _leftovers(self) -> list[str]:
         name = str(self.root)
         found = [line for line in Path("/proc/self/mounts").read_text().splitlines() if name in line]
         for process in Path("/proc").glob("[0-9]*"):

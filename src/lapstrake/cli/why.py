@@ -38,14 +38,19 @@ def command(words: Sequence[str], given: Globals) -> int:
         rows = index.items("explain")
     finally:
         index.close()
-    where = os.path.abspath(args.text("context")) if args.text("context") else _last_context(root, rows)
+    steps: frozenset[str] = frozenset()  # of the last build; empty: all that is known
+    if args.text("context"):
+        where = os.path.abspath(args.text("context"))
+    else:
+        where, steps = _last_build(root, rows)
     wanted = args.args[0].lower() if args.args else ""
     found = []
     for key, raw in rows:
         scope = key.split("|", 1)[0]
         value = json.loads(raw)
         name = str(value.get("name", ""))
-        if (not where or scope == where) and wanted in name.lower() and value.get("why"):
+        here = (not where or scope == where) and (not steps or name in steps)
+        if here and wanted in name.lower() and value.get("why"):
             found.append({"context": scope, "step": name, "why": str(value["why"])})
     if form == "json":
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
@@ -58,8 +63,8 @@ def command(words: Sequence[str], given: Globals) -> int:
     return 0 if found else 1
 
 
-def _last_context(root: str, rows: Iterable[tuple[str, bytes]]) -> str:
-    """The context of the newest build that left something to tell; empty: any."""
+def _last_build(root: str, rows: Iterable[tuple[str, bytes]]) -> tuple[str, frozenset[str]]:
+    """The context and the steps of the newest build that left something to tell; empty: any."""
     from ..engine.history import History
 
     known = {key.split("|", 1)[0] for key, _ in rows}
@@ -67,5 +72,5 @@ def _last_context(root: str, rows: Iterable[tuple[str, bytes]]) -> str:
         context = str((record.get("request") or {}).get("context") or "")
         for form in (context, os.path.abspath(context)):
             if form in known:
-                return form
-    return ""
+                return form, frozenset(str(s.get("name")) for s in record.get("steps") or ())
+    return "", frozenset()
