@@ -119,6 +119,10 @@ def test_source_policies_hold_for_images_and_downloads(lap, context, tmp_path):
             in done.stderr
         )
         assert ">>> FROM busybox" in done.stderr
+    scratch = context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}, "scanned")
+    scan = ["-o", f"type=oci,dest={tmp_path}/o.tar", "--sbom=generator=busybox"]
+    done = lap("build", *scan, "--source-policy-file", deny, scratch, check=False)
+    assert 'busybox:latest" denied by policy' in done.stderr  # a scanner is an image like others
     convert = {
         "action": "CONVERT",
         "selector": {"identifier": "docker-image://docker.io/library/busybox:*"},

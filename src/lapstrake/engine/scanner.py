@@ -40,7 +40,10 @@ def scan_with_image(
     the result's files is supplemented with the layers of ``image`` that they came with."""
     name = attrs["generator"]
     engine, worker = build.engine, build.worker
-    found = engine.images.resolve(name, host_platform(), pull=build.request.pull)
+    from .build import allowed_image
+
+    used = allowed_image(build.request, name)
+    found = engine.images.resolve(used, host_platform(), pull=build.request.pull)
     config = found.config.get("config") or {}
     if not config.get("Cmd") and not config.get("Entrypoint"):
         raise ExportError(
